@@ -1,0 +1,216 @@
+"""Everything this package can say no with.
+
+SovereignError
+  Refused                   the policy forbids it; nothing was changed          exit 1
+    ResidencyRefused          residency-refused
+    DeclarationMissing        place-undeclared
+  BadInput                  a file or an argument does not mean anything        exit 2
+    PolicyUnreadable          policy-unreadable
+    SettingsUnreadable        settings-unreadable
+    RecordInvalid             record-invalid
+    NaiveTime                 naive-time
+    OutOfRange                out-of-range
+    UnknownName               unknown-name
+  Unavailable               the outside did not answer; trying again is safe    exit 3
+    LogLocked                 log-locked
+    LogMissing                log-missing
+    LogUnwritable             log-unwritable
+    KeyMissing                key-missing
+    TileMissing               tile-missing
+    EngineMissing             engine-missing
+    EngineUnhealthy           engine-unhealthy
+    NotDeployed               not-deployed
+  Broken                    our own rule does not hold; stop and look           exit 70
+    JournalDamaged            journal-damaged
+    HistorySplit              history-split
+    TileDamaged               tile-damaged
+
+`code` is the last word of each line. It names the runbook, the log event and the alert.
+A message says what was asked, what was found, what would be accepted and the next
+command; the named parts below are printed each on a line of its own.
+"""
+
+from typing import ClassVar
+
+
+class SovereignError(Exception):
+    """Root of the tree. `code` is stable; `exit_code` is what the command line returns."""
+
+    code: ClassVar[str] = "sovereign-error"
+    exit_code: ClassVar[int] = 70
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        rule: str = "",
+        because: str = "",
+        found: str = "",
+        accepted: str = "",
+        next_step: str = "",
+        record: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.rule = rule
+        self.because = because
+        self.found = found
+        self.accepted = accepted
+        self.next_step = next_step
+        self.record = record
+
+    def lines(self) -> list[str]:
+        """The message as a person reads it: one headline, then one named part a line."""
+        parts = {
+            "rule": self.rule,
+            "because": self.because,
+            "found": self.found,
+            "accepted": self.accepted,
+            "next": self.next_step,
+            "record": self.record,
+            "more": f"docs/runbooks/{self.code}.md",
+        }
+        named = [f"  {name:<9}{value}" for name, value in parts.items() if value]
+        return [f"{self.code}: {self.message}", *named]
+
+
+class Refused(SovereignError):
+    """The policy forbids it. Nothing was changed."""
+
+    code = "refused"
+    exit_code = 1
+
+
+class ResidencyRefused(Refused):
+    """A place may not see this data. Nothing left, nothing was stored."""
+
+    code = "residency-refused"
+
+
+class DeclarationMissing(Refused):
+    """Something needs the operator's word about where this host stands, and it was not given."""
+
+    code = "place-undeclared"
+
+
+class BadInput(SovereignError):
+    """A file or an argument does not mean anything. Nothing was changed."""
+
+    code = "bad-input"
+    exit_code = 2
+
+
+class PolicyUnreadable(BadInput):
+    """A policy file says something the loader does not accept. No policy was loaded."""
+
+    code = "policy-unreadable"
+
+
+class SettingsUnreadable(BadInput):
+    """`sovereign.yaml` says something we do not accept. Nothing was started."""
+
+    code = "settings-unreadable"
+
+
+class RecordInvalid(BadInput):
+    """A record lacks a field, has one too many, or a value of the wrong kind. Nothing was written."""
+
+    code = "record-invalid"
+
+
+class NaiveTime(BadInput):
+    """A time came without a time zone. Nothing was decided."""
+
+    code = "naive-time"
+
+
+class OutOfRange(BadInput):
+    """An index or size lies outside the log. Nothing was read."""
+
+    code = "out-of-range"
+
+
+class UnknownName(BadInput):
+    """A name that is in no table: a model, an engine, a tenant, a data class, a verb."""
+
+    code = "unknown-name"
+
+
+class Unavailable(SovereignError):
+    """The outside did not answer. Trying again is safe."""
+
+    code = "unavailable"
+    exit_code = 3
+
+
+class LogLocked(Unavailable):
+    """Another process is this log's writer. Nothing was written."""
+
+    code = "log-locked"
+
+
+class LogMissing(Unavailable):
+    """There is no log at this path. Creating one is an explicit verb."""
+
+    code = "log-missing"
+
+
+class LogUnwritable(Unavailable):
+    """The disk refused a write or a sync. The record is not acknowledged."""
+
+    code = "log-unwritable"
+
+
+class KeyMissing(Unavailable):
+    """No pinned verifier key was given, so nothing can be said about the log."""
+
+    code = "key-missing"
+
+
+class TileMissing(Unavailable):
+    """Storage has lost a hash or a bundle it once published."""
+
+    code = "tile-missing"
+
+
+class EngineMissing(Unavailable):
+    """The inference engine asked for is not installed here. Nothing was started."""
+
+    code = "engine-missing"
+
+
+class EngineUnhealthy(Unavailable):
+    """The engine did not answer a one-token request."""
+
+    code = "engine-unhealthy"
+
+
+class NotDeployed(Unavailable):
+    """Nothing is deployed under this SOVEREIGN_HOME."""
+
+    code = "not-deployed"
+
+
+class Broken(SovereignError):
+    """Our own rule does not hold. Stop and look; do not retry."""
+
+    code = "broken"
+    exit_code = 70
+
+
+class JournalDamaged(Broken):
+    """A journal frame before the last one does not hash to what it says."""
+
+    code = "journal-damaged"
+
+
+class HistorySplit(Broken):
+    """Two signed checkpoints of one log cannot both be true."""
+
+    code = "history-split"
+
+
+class TileDamaged(Broken):
+    """A stored tile or bundle does not hash to the signed root."""
+
+    code = "tile-damaged"
