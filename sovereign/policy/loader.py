@@ -1,0 +1,226 @@
+"""Turn the folder `policies/` into one frozen `Policy`, or say on which line it fails.
+
+Reading the YAML is `yamlfile.py`, the shape of each file is `shapes.py`; this module joins
+them: spells out groups, chooses the profile, and checks what no single file can show. It
+never repairs anything: a policy that does not hold together is not loaded at all.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
+
+from sovereign.errors import PolicyUnreadable
+from sovereign.policy import model, shapes
+from sovereign.policy.digest import digest
+from sovereign.policy.yamlfile import read_as
+
+DEFAULT_PROFILE = "eea"
+_BUILT_BESIDE = Path(__file__).resolve().parents[2] / "policies"
+_INSTALLED = Path("/etc/sovereign/policies")
+T = TypeVar("T")
+
+
+def default_root() -> Path:
+    """The policies of this checkout, or of this host when the package is installed."""
+    return _BUILT_BESIDE if _BUILT_BESIDE.is_dir() else _INSTALLED
+
+
+def load(
+    root: Path | None = None, profile: str | None = None, own_places: Path | None = None
+) -> model.Policy:
+    """Read every file once and return the policy they make.
+
+    Args:
+        root: the folder `policies/`; by default the one shipped with this package.
+        profile: the id of a file under `profiles/`; by default `eea`.
+        own_places: a file of the same shape as `facts/places.yaml` with the places that this
+            organisation declares itself, such as its own machine room. Absent is fine.
+
+    Raises:
+        PolicyUnreadable: a file, line and reason. No policy was loaded.
+    """
+    root, profile = root or default_root(), profile or DEFAULT_PROFILE
+    files: dict[str, Any] = {name: read_as(root / name, s) for name, s in shapes.FILES.items()}
+    for folder, shape in shapes.FOLDERS.items():
+        files |= _folder(root, folder, shape)
+    if own_places is not None and own_places.is_file():
+        files["own-places.yaml"] = read_as(own_places, shapes.PlacesFile)
+    return _resolve(root, files, profile)
+
+
+def _folder(root: Path, folder: str, shape: type[shapes.Shape]) -> dict[str, Any]:
+    found = sorted((root / folder).glob("*.yaml"))
+    if not found:
+        raise PolicyUnreadable(f"{root / folder}: no file here", accepted="at least one .yaml file")
+    return {f"{folder}/{path.name}": read_as(path, shape) for path in found}
+
+
+def _resolve(root: Path, files: Mapping[str, Any], profile: str) -> model.Policy:
+    residency = cast(shapes.ResidencyFile, files["rules/residency.yaml"])
+    data = _by_id(root / "rules/data.yaml", files["rules/data.yaml"].classes)
+    retention = _by_id(root / "rules/retention.yaml", files["rules/retention.yaml"].classes)
+    for kept in retention.values():
+        _check_retention(root / "rules/retention.yaml", kept)
+    return model.Policy(
+        digest=digest(files, profile),
+        profile=profile,
+        places=_places(root, files),
+        residency=_active_rules(root, residency, _profile(root, files, profile), data),
+        retention=retention,
+        data=data,
+        models=_models(root, files),
+        adequacy=files["facts/adequacy.yaml"].decisions,
+        law=_by_id(root / "facts/law.yaml", files["facts/law.yaml"].laws),
+        licences=_by_id(
+            root / "rules/licences.yaml", files["rules/licences.yaml"].licences, "terms"
+        ),
+        dependencies=_by_id(
+            root / "rules/dependencies.yaml", files["rules/dependencies.yaml"].dependencies
+        ),
+        controls=_by_id(root / "controls", _of(files, "controls/")),
+        audit=files["rules/audit.yaml"],
+    )
+
+
+def _of(files: Mapping[str, Any], prefix: str) -> list[Any]:
+    return [shape for name, shape in files.items() if name.startswith(prefix)]
+
+
+def _by_id(path: Path, entries: Iterable[T], key: str = "id") -> Mapping[str, T]:
+    found: dict[str, T] = {}
+    for entry in entries:
+        name = getattr(entry, key)
+        if name in found:
+            raise PolicyUnreadable(
+                f"{path}: {key} {name!r} stands twice", accepted="one entry each"
+            )
+        found[name] = entry
+    return MappingProxyType(found)
+
+
+def _models(root: Path, files: Mapping[str, Any]) -> Mapping[str, shapes.Model]:
+    models = _by_id(root / "facts/models.yaml", files["facts/models.yaml"].models)
+    names = [name for entry in models.values() for name in (entry.id, *entry.aliases)]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise PolicyUnreadable(
+            f"{root / 'facts/models.yaml'}: {', '.join(doubled)} would mean two models",
+            accepted="every id and alias once",
+        )
+    return models
+
+
+def _profile(root: Path, files: Mapping[str, Any], wanted: str) -> shapes.Profile:
+    profiles = cast(list[shapes.Profile], _of(files, "profiles/"))
+    known = _by_id(root / "profiles", profiles)
+    if wanted not in known:
+        raise PolicyUnreadable(
+            f"{root / 'profiles'}: there is no profile {wanted!r}", accepted=", ".join(known)
+        )
+    return known[wanted]
+
+
+def _places(root: Path, files: Mapping[str, Any]) -> Mapping[str, model.Place]:
+    found: dict[str, model.Place] = {}
+    for name in ("facts/places.yaml", "own-places.yaml"):
+        for provider in files[name].providers if name in files else ():
+            for zone in provider.zones:
+                place = _place(provider, zone)
+                if place.code in found:
+                    raise PolicyUnreadable(f"{root / name}: {place.code} stands twice")
+                found[place.code] = place
+    return MappingProxyType(found)
+
+
+def _place(provider: shapes.Provider, zone: shapes.Zone) -> model.Place:
+    return model.Place(
+        code=f"{provider.id}:{zone.zone}",
+        provider=provider.id,
+        zone=zone.zone,
+        region=zone.region,
+        country=zone.country,
+        under=provider.under,
+        entity=provider.entity,
+        parents=provider.parents,
+        extraterritorial=provider.extraterritorial,
+        source=provider.source,
+        checked_on=provider.checked_on,
+        confidence=provider.confidence,
+        gpus=zone.gpus,
+    )
+
+
+def _active_rules(
+    root: Path,
+    file: shapes.ResidencyFile,
+    profile: shapes.Profile,
+    data: Mapping[str, shapes.DataClass],
+) -> tuple[model.Rule, ...]:
+    path = root / "rules/residency.yaml"
+    known = _by_id(path, file.rules)
+    missing = sorted(set(profile.rules) - set(known))
+    if missing:
+        raise PolicyUnreadable(
+            f"{root / 'profiles'}/{profile.id}.yaml: no rule is called {', '.join(missing)}",
+            accepted=", ".join(sorted(known)),
+        )
+    rules = [_rule(path, file, known[name], data) for name in profile.rules]
+    return tuple(sorted(rules, key=lambda rule: rule.id))
+
+
+def _rule(
+    path: Path,
+    file: shapes.ResidencyFile,
+    rule: shapes.Rule,
+    data: Mapping[str, shapes.DataClass],
+) -> model.Rule:
+    unknown = sorted(set(rule.data) - set(data))
+    if unknown:
+        raise PolicyUnreadable(
+            f"{path}: rule {rule.id} names the data class {', '.join(unknown)}",
+            accepted=", ".join(sorted(data)),
+        )
+    return model.Rule(
+        id=rule.id,
+        kind=rule.kind,
+        verbs=frozenset(rule.verbs),
+        data=frozenset(rule.data),
+        countries=_spelled_out(path, file, rule.id, rule.countries),
+        under=_spelled_out(path, file, rule.id, rule.under),
+        max_age_days=rule.max_age_days,
+        listeners=frozenset(rule.listeners),
+        because=rule.because,
+        source=rule.source,
+    )
+
+
+def _spelled_out(
+    path: Path, file: shapes.ResidencyFile, rule: str, names: tuple[str, ...]
+) -> frozenset[str]:
+    codes: set[str] = set()
+    for name in names:
+        if name in file.groups:
+            codes.update(file.groups[name])
+        elif len(name) == 2 and name.isascii() and name.isupper():
+            codes.add(name)
+        else:
+            raise PolicyUnreadable(
+                f"{path}: rule {rule} names {name!r}, neither a group nor a country",
+                accepted=f"two upper-case letters, or one of {', '.join(sorted(file.groups))}",
+            )
+    return frozenset(codes)
+
+
+def _check_retention(path: Path, kept: shapes.RetentionClass) -> None:
+    """A maximum must leave room for a whole bundle and one run after the minimum has passed."""
+    if kept.max_days == "unlimited" or (kept.min_days == 0 and kept.bundle_span_max_hours == 0):
+        return
+    needed_h = kept.min_days * 24 + kept.bundle_span_max_hours + kept.interval_hours
+    if kept.max_days * 24 < needed_h:
+        raise PolicyUnreadable(
+            f"{path}: class {kept.id}: max_days {kept.max_days} cannot be kept",
+            found=f"min_days {kept.min_days}, bundles of up to {kept.bundle_span_max_hours} h, "
+            f"a run every {kept.interval_hours} h",
+            accepted=f"max_days of at least {-(-needed_h // 24)}",
+        )

@@ -1,0 +1,94 @@
+"""What the policy means: one frozen value that every decision is handed.
+
+A `Policy` is what is left once the files are read, groups are spelled out and one profile
+is chosen. It holds no file, no path and no clock, so the same `Policy` gives the same
+answers on every machine; `digest` names it in every record made under it.
+
+A `Place` is a machine's country *and* the law its operator is under, as two fields. It is
+not a region: regions are how a cloud spells a place, and are only ever looked up.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from sovereign.policy.shapes import (
+    Adequacy,
+    AuditFile,
+    Control,
+    DataClass,
+    Dependency,
+    Law,
+    Licence,
+    Model,
+    Owner,
+    RetentionClass,
+)
+
+THIS_HOST = "this-host"
+"""The code of the place that is wherever this machine is; it satisfies no country rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a machine stands and whose law binds its operator. `code` is `provider:zone`."""
+
+    code: str
+    provider: str
+    zone: str
+    region: str
+    country: str
+    under: str
+    entity: str
+    parents: tuple[Owner, ...]
+    extraterritorial: tuple[str, ...]
+    source: str
+    checked_on: date
+    confidence: str
+    gpus: bool
+
+    def describe(self) -> str:
+        """One sentence for a refusal: where it stands and whose law binds its operator."""
+        return (
+            f"{self.code} stands in {self.country}, "
+            f"its operator {self.entity} answers to the law of {self.under}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A residency rule with its groups spelled out. Codes of countries are upper case."""
+
+    id: str
+    kind: str
+    verbs: frozenset[str]
+    data: frozenset[str]
+    countries: frozenset[str]
+    under: frozenset[str]
+    max_age_days: int | None
+    listeners: frozenset[str]
+    because: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything that is true, allowed and asked, under one profile.
+
+    `digest` is the SHA-256, in hex, of the canonical form of the files and the profile's
+    name (`digest.py`); comments and the order of entries do not count.
+    """
+
+    digest: str
+    profile: str
+    places: Mapping[str, Place]
+    residency: tuple[Rule, ...]
+    retention: Mapping[str, RetentionClass]
+    data: Mapping[str, DataClass]
+    models: Mapping[str, Model]
+    adequacy: tuple[Adequacy, ...]
+    law: Mapping[str, Law]
+    licences: Mapping[str, Licence]
+    dependencies: Mapping[str, Dependency]
+    controls: Mapping[str, Control]
+    audit: AuditFile

@@ -1,0 +1,162 @@
+"""Decide whether data may be at a place. The one question every moment asks.
+
+The guard asks it about each resource of a plan, the playbooks about each dependency, the
+gateway about each call, the controller about each host. It is pure: it opens no file,
+reads no clock and keeps nothing, so any answer can be computed again in court. Asking is
+not recording: callers record the answer, whatever it is.
+
+What always holds:
+  * Silence means no. Only rules of a granting kind (`place`, `adequacy`, `this-host`) can
+    allow, and every rule that covers the question must admit it.
+  * Unknown means no. A place that is not in the table, or whose row is older than the
+    `fresh` rule lets it be, is refused.
+  * Order never matters. Of several refusals the one reported is chosen by kind, then id.
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from sovereign.errors import NaiveTime
+from sovereign.policy.model import THIS_HOST, Place, Policy, Rule
+
+DEFAULT_DENY = "default-deny"
+_GRANTING = ("place", "adequacy", "this-host")
+_PRECEDENCE = {kind: i for i, kind in enumerate(("known", "fresh", *_GRANTING, "chain"))}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """May `verb` happen to data of class `data` at `place`?
+
+    Args:
+        place: a code `provider:zone` as in `facts/places.yaml`, or `this-host`.
+        data: a class of `rules/data.yaml`.
+        verb: store (comes to rest), process (is read in the clear) or send (leaves us).
+        asked_at: aware time at which freshness and adequacy are judged.
+        listener: `address:port` the data would reach; only `this-host` looks at it.
+    """
+
+    place: str
+    data: str
+    verb: str
+    asked_at: datetime
+    listener: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer, the rule that gave it, and the digest of the policy it was made under."""
+
+    allowed: bool
+    rule: str
+    because: str
+    source: str
+    found: str
+    question: Question
+    policy: str
+
+    @property
+    def verdict(self) -> str:
+        """`allow` or `refuse`, the words records and tables use."""
+        return "allow" if self.allowed else "refuse"
+
+
+def decide(policy: Policy, question: Question) -> Decision:
+    """Answer whether the policy lets `question` happen.
+
+    Raises:
+        NaiveTime: `asked_at` has no time zone. Nothing was decided.
+    """
+    if question.asked_at.tzinfo is None:
+        raise NaiveTime("a question needs a time with a zone", found=question.asked_at.isoformat())
+    place = policy.places.get(question.place)
+    covering = [rule for rule in policy.residency if _covers(rule, question)]
+    refusing = [rule for rule in covering if not _admits(policy, rule, question, place)]
+    granting = [rule for rule in covering if rule.kind in _GRANTING]
+    found = _found(question, place)
+    if refusing:
+        return _answer(policy, question, min(refusing, key=_precedence), found, allowed=False)
+    if granting:
+        return _answer(policy, question, min(granting, key=_precedence), found, allowed=True)
+    because = f"No rule lets us {question.verb} {question.data} data there; silence means no."
+    return Decision(
+        False, DEFAULT_DENY, because, "policies/README.md", found, question, policy.digest
+    )
+
+
+def _answer(
+    policy: Policy, question: Question, rule: Rule, found: str, *, allowed: bool
+) -> Decision:
+    return Decision(allowed, rule.id, rule.because, rule.source, found, question, policy.digest)
+
+
+def _precedence(rule: Rule) -> tuple[int, str]:
+    return _PRECEDENCE[rule.kind], rule.id
+
+
+def _covers(rule: Rule, question: Question) -> bool:
+    at_home = question.place == THIS_HOST
+    if (rule.kind == "this-host") is not at_home:
+        return False
+    return question.verb in rule.verbs and question.data in rule.data
+
+
+def _admits(policy: Policy, rule: Rule, question: Question, place: Place | None) -> bool:
+    if rule.kind == "this-host":
+        return "loopback" in rule.listeners and is_loopback(question.listener)
+    return place is not None and _admits_place(policy, rule, question.asked_at.date(), place)
+
+
+def _admits_place(policy: Policy, rule: Rule, today: date, place: Place) -> bool:
+    match rule.kind:
+        case "known":
+            return True
+        case "fresh":
+            return rule.max_age_days is not None and _is_fresh(place, rule.max_age_days, today)
+        case "chain":
+            return all(owner.country in rule.countries for owner in place.parents)
+        case "adequacy":
+            return all(
+                country in ours or _is_adequate(policy, country, today)
+                for country, ours in ((place.country, rule.countries), (place.under, rule.under))
+            )
+        case _:
+            return place.country in rule.countries and place.under in rule.under
+
+
+def _is_fresh(place: Place, max_age_days: int, today: date) -> bool:
+    """A row checked tomorrow is as unknown as one checked too long ago."""
+    return 0 <= (today - place.checked_on).days <= max_age_days
+
+
+def _is_adequate(policy: Policy, country: str, today: date) -> bool:
+    """Only findings that cover every recipient count: we cannot see who is certified."""
+    return any(
+        finding.country == country
+        and finding.scope == "all"
+        and (finding.from_ is None or finding.from_ <= today)
+        and (finding.until is None or today <= finding.until)
+        for finding in policy.adequacy
+    )
+
+
+def is_loopback(listener: str) -> bool:
+    """True when `address:port` can only be reached from this machine. A name never counts."""
+    address, colon, port = listener.rpartition(":")
+    if not colon or not port.isdigit():
+        return False
+    try:
+        return ipaddress.ip_address(address.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _found(question: Question, place: Place | None) -> str:
+    if question.place == THIS_HOST:
+        return (
+            f"this host, listening on {question.listener or 'nothing stated'}; country not declared"
+        )
+    if place is None:
+        return f"{question.place or 'no place'} is not in facts/places.yaml"
+    return f"{place.describe()} (checked on {place.checked_on.isoformat()})"

@@ -1,0 +1,191 @@
+"""What this site chose: one file, `sovereign.yaml`, and the folders derived from it.
+
+Policies say what is allowed; settings say what runs where. Every setting stands in this
+file once, with its default and its bound, and `docs/settings.md` is generated from it.
+Nothing here opens a socket or reads a clock.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from sovereign.errors import PolicyUnreadable, SettingsUnreadable
+from sovereign.policy.yamlfile import read_as
+
+FILE_NAME = "sovereign.yaml"
+Address = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f.:\[\]]+:\d{1,5}$", description="address:port")]
+Seconds = Annotated[int, Meta(ge=1, le=3600)]
+Count = Annotated[int, Meta(ge=1, le=100_000)]
+Bytes = Annotated[int, Meta(ge=1024, le=1_073_741_824)]
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of the settings file."""
+
+
+class EngineSettings(Section, frozen=True):
+    """engine: what answers."""
+
+    name: Annotated[
+        Literal["llamacpp", "vllm", "ollama"], Meta(description="Which engine serves the model.")
+    ] = "llamacpp"
+    model: Annotated[str, Meta(description="Id of a model in facts/models.yaml.")] = (
+        "smollm2-135m-instruct"
+    )
+    weights: Annotated[
+        str,
+        Meta(description="Path of weights already on this machine; empty: the model's package."),
+    ] = ""
+    listen: Annotated[Address, Meta(description="Where the engine listens.")] = "127.0.0.1:8081"
+    context: Annotated[Count, Meta(description="Longest context served, in tokens.")] = 2048
+
+
+class GatewaySettings(Section, frozen=True):
+    """gateway: every call in and out."""
+
+    listen: Annotated[
+        Address,
+        Meta(description="Where clients connect; anything but loopback needs a declared place."),
+    ] = "127.0.0.1:8080"
+    body_max_bytes: Annotated[Bytes, Meta(description="Largest request body.")] = 4_194_304
+    answer_max_bytes: Annotated[Bytes, Meta(description="Largest answer relayed.")] = 33_554_432
+    request_timeout_s: Annotated[Seconds, Meta(description="Longest time for one answer.")] = 300
+    body_timeout_s: Annotated[Seconds, Meta(description="Longest wait for a request body.")] = 30
+    concurrency_max: Annotated[Count, Meta(description="Requests answered at the same time.")] = 256
+
+
+class ControllerSettings(Section, frozen=True):
+    """controller: the loop that observes and quarantines."""
+
+    interval_s: Annotated[Seconds, Meta(description="Time between two rounds.")] = 5
+    probe_timeout_s: Annotated[Seconds, Meta(description="Longest wait for a one-token probe.")] = (
+        20
+    )
+    observe_socket: Annotated[
+        str, Meta(description="Socket that answers root-only observations; empty: read directly.")
+    ] = ""
+
+
+class PathSettings(Section, frozen=True):
+    """paths: where things lie; an empty path is derived from SOVEREIGN_HOME."""
+
+    audit: Annotated[str, Meta(description="Audit logs.")] = ""
+    keys: Annotated[str, Meta(description="Private keys of the logs, outside the logs.")] = ""
+    trust: Annotated[str, Meta(description="Pinned verifier keys, outside the logs.")] = ""
+    registry: Annotated[str, Meta(description="Endpoints; written by the controller alone.")] = ""
+    keystore: Annotated[str, Meta(description="API keys (hashed) and tenants.")] = ""
+    logs: Annotated[str, Meta(description="Logs of the processes.")] = ""
+    models: Annotated[str, Meta(description="Weights and engine state.")] = ""
+    run: Annotated[str, Meta(description="Process ids and sockets.")] = ""
+
+
+class Settings(Section, frozen=True):
+    """The whole file."""
+
+    version: Annotated[Literal[1], Meta(description="Form of this file.")] = 1
+    site: Annotated[
+        str,
+        Meta(pattern="^[a-z0-9][a-z0-9.-]*$", description="Name of this site; heads every origin."),
+    ] = "local"
+    profile: Annotated[str, Meta(description="Residency profile: eea, immune or adequate.")] = "eea"
+    place: Annotated[
+        str, Meta(description="Code of the place this host is at; this-host: not declared.")
+    ] = "this-host"
+    policies: Annotated[str, Meta(description="Policy folder; empty: the one shipped.")] = ""
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    controller: ControllerSettings = field(default_factory=ControllerSettings)
+    paths: PathSettings = field(default_factory=PathSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The settings with every path made absolute. `root` is SOVEREIGN_HOME."""
+
+    root: Path
+    settings: Settings
+
+    def _path(self, chosen: str, name: str) -> Path:
+        return Path(chosen) if chosen else self.root / name
+
+    @property
+    def file(self) -> Path:
+        return self.root / FILE_NAME
+
+    @property
+    def audit(self) -> Path:
+        return self._path(self.settings.paths.audit, "audit")
+
+    @property
+    def keys(self) -> Path:
+        return self._path(self.settings.paths.keys, "keys/audit")
+
+    @property
+    def trust(self) -> Path:
+        return self._path(self.settings.paths.trust, "trust")
+
+    @property
+    def registry(self) -> Path:
+        return self._path(self.settings.paths.registry, "registry.sqlite")
+
+    @property
+    def keystore(self) -> Path:
+        return self._path(self.settings.paths.keystore, "keys.sqlite")
+
+    @property
+    def logs(self) -> Path:
+        return self._path(self.settings.paths.logs, "logs")
+
+    @property
+    def models(self) -> Path:
+        return self._path(self.settings.paths.models, "models")
+
+    @property
+    def run(self) -> Path:
+        return self._path(self.settings.paths.run, "run")
+
+    @property
+    def own_places(self) -> Path:
+        return self.root / "own-places.yaml"
+
+    @property
+    def policies(self) -> Path | None:
+        return Path(self.settings.policies) if self.settings.policies else None
+
+
+def default_root() -> Path:
+    """`SOVEREIGN_HOME`, else the state folder of the XDG base directory specification."""
+    chosen = os.environ.get("SOVEREIGN_HOME")
+    if chosen:
+        return Path(chosen)
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    return Path(state) / "sovereign"
+
+
+def load(root: Path | None = None, file: Path | None = None) -> Home:
+    """Read the settings of a home. A home without a file has every default.
+
+    Raises:
+        SettingsUnreadable: the file says something we do not accept, with its line.
+    """
+    root = (root or default_root()).absolute()
+    path = file or root / FILE_NAME
+    if not path.exists():
+        if file is not None:
+            raise SettingsUnreadable(f"{file}: there is no such file")
+        return Home(root, Settings())
+    try:
+        return Home(root, read_as(path, Settings))
+    except PolicyUnreadable as error:
+        raise SettingsUnreadable(
+            error.message, found=error.found, accepted=error.accepted or "docs/settings.md"
+        ) from error
+
+
+def render(settings: Settings) -> str:
+    """The settings as a file that `load` reads back to the same value."""
+    return msgspec.yaml.encode(settings).decode()
