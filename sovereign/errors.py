@@ -4,6 +4,7 @@ SovereignError
   Refused                   the policy forbids it; nothing was changed          exit 1
     ResidencyRefused          residency-refused
     DeclarationMissing        place-undeclared
+    WeightsDiffer             weights-differ
   BadInput                  a file or an argument does not mean anything        exit 2
     PolicyUnreadable          policy-unreadable
     SettingsUnreadable        settings-unreadable
@@ -93,6 +94,12 @@ class DeclarationMissing(Refused):
     code = "place-undeclared"
 
 
+class WeightsDiffer(Refused):
+    """The weights on this machine are not the ones the policy pins. Nothing was started."""
+
+    code = "weights-differ"
+
+
 class BadInput(SovereignError):
     """A file or an argument does not mean anything. Nothing was changed."""
 
@@ -113,7 +120,7 @@ class SettingsUnreadable(BadInput):
 
 
 class RecordInvalid(BadInput):
-    """A record lacks a field, has one too many, or a value of the wrong kind. Nothing was written."""
+    """A record lacks a field, has one too many or of the wrong kind. Nothing was written."""
 
     code = "record-invalid"
 

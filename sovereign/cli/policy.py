@@ -1,0 +1,76 @@
+"""`sovereign policy …`: what the policy says, and whether it can be loaded."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
+
+app = typer.Typer(help="Check, show and name the policy.", no_args_is_help=True)
+RootOption = Annotated[Path | None, typer.Option("--policies", help="A policy folder.")]
+ProfileOption = Annotated[str | None, typer.Option(help="eea, immune or adequate.")]
+
+
+@app.command()
+def check(
+    home: HomeOption = None,
+    policies: RootOption = None,
+    profile: ProfileOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Load every file; say on which line it fails."""
+    policy = policy_of(home_of(home), profile, policies)
+    counts = {
+        "places": len(policy.places),
+        "rules": len(policy.residency),
+        "models": len(policy.models),
+        "controls": len(policy.controls),
+    }
+    if as_json:
+        give({"ok": True, "digest": policy.digest, "profile": policy.profile, **counts})
+        return
+    say(f"ok: {', '.join(f'{n} {what}' for what, n in counts.items())}")
+    facts({"profile": policy.profile, "digest": policy.digest})
+
+
+@app.command()
+def digest(
+    home: HomeOption = None, policies: RootOption = None, profile: ProfileOption = None
+) -> None:
+    """The name of this policy: the same on every machine."""
+    say(policy_of(home_of(home), profile, policies).digest)
+
+
+@app.command()
+def show(
+    home: HomeOption = None,
+    policies: RootOption = None,
+    profile: ProfileOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """The residency and retention rules in force."""
+    policy = policy_of(home_of(home), profile, policies)
+    rules = [
+        {
+            "id": rule.id,
+            "kind": rule.kind,
+            "verbs": sorted(rule.verbs),
+            "data": sorted(rule.data),
+            "countries": sorted(rule.countries),
+            "under": sorted(rule.under),
+            "because": rule.because,
+            "source": rule.source,
+        }
+        for rule in policy.residency
+    ]
+    if as_json:
+        kept = list(policy.retention.values())
+        give({"digest": policy.digest, "profile": policy.profile, "residency": rules, "retention": kept})
+        return
+    facts({"profile": policy.profile, "digest": policy.digest})
+    table(("rule", "kind", "because"), [(r["id"], r["kind"], r["because"]) for r in rules])
+    table(
+        ("kept", "at least", "at most", "because"),
+        [(k.id, f"{k.min_days} d", f"{k.max_days} d", k.because) for k in policy.retention.values()],
+    )

@@ -1,0 +1,51 @@
+"""Run the rounds. The only `while` that watches the world."""
+
+import signal
+import sqlite3
+import threading
+
+from sovereign import eventlog
+from sovereign.audit.trail import Trail
+from sovereign.controller.act import act
+from sovereign.controller.observe import Knock, Look, knocking, looking, observe, wanted
+from sovereign.controller.plan import plan
+from sovereign.controller.retain import Retaining
+from sovereign.policy import Policy
+from sovereign.registry import Registry, utcnow
+from sovereign.settings import Home
+
+
+def serve(home: Home, policy: Policy) -> None:
+    """Round after round until SIGTERM or SIGINT.
+
+    Raises:
+        LogMissing, LogLocked: there is no log to write to, or another writer holds it.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    chosen = home.settings.controller
+    knock, look = knocking(chosen.probe_timeout_s), looking(chosen.observe_socket)
+    with Trail.open(home.audit, home.keys, "controller", home.settings.site, utcnow) as trail:
+        registry = Registry(home.registry, writable=True)
+        trail.record("policy-loaded", policy=policy.digest, profile=policy.profile).result()
+        registry.remove_all_but(endpoint.id for endpoint in wanted(home, policy))
+        retaining = Retaining(home, policy, trail)
+        eventlog.emit("controller-started", policy=policy.digest)
+        while not stop.is_set():
+            run_round(home, policy, registry, trail, knock, look)
+            retaining.run_when_due(utcnow())
+            stop.wait(chosen.interval_s)
+    eventlog.emit("controller-stopped")
+
+
+def run_round(
+    home: Home, policy: Policy, registry: Registry, trail: Trail, knock: Knock, look: Look
+) -> None:
+    """Observe, plan, act and record once. A registry that is busy is left for the next round."""
+    snapshot = registry.snapshot()
+    seen = observe(wanted(home, policy), knock, look)
+    try:
+        act(plan(policy, seen, snapshot, utcnow()), registry, trail)
+    except sqlite3.OperationalError as error:
+        eventlog.emit("registry-busy", exception=type(error).__name__)

@@ -1,0 +1,77 @@
+"""Observe what the settings want and what is really there, as values for `plan`.
+
+The only part of a round that waits for others: a one-token request to each engine, and a
+look at the process behind its port. Nothing is judged here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sovereign import host
+from sovereign.host import EngineProcess
+from sovereign.engines import ENGINES, Probe
+from sovereign.policy import Policy
+from sovereign.settings import Home
+
+Look = Callable[["Wanted"], EngineProcess]
+Knock = Callable[["Wanted"], Probe]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An endpoint as the settings name it. `place` is a code, `address` is `address:port`."""
+
+    id: str
+    engine: str
+    address: str
+    model: str
+    place: str
+    model_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was found behind one wanted endpoint."""
+
+    wanted: Wanted
+    probe: Probe
+    process: EngineProcess
+
+
+def wanted(home: Home, policy: Policy) -> tuple[Wanted, ...]:
+    """The endpoints this site should have: in this form of the settings, exactly one."""
+    engine = home.settings.engine
+    model = policy.models.get(engine.model)
+    package = model.sources.package if model is not None else None
+    digest = f"sha256:{package.sha256}" if package is not None else ""
+    endpoint = f"{home.settings.site}-{engine.name}"
+    return (
+        Wanted(endpoint, engine.name, engine.listen, engine.model, home.settings.place, digest),
+    )
+
+
+def observe(endpoints: tuple[Wanted, ...], knock: Knock, look: Look) -> tuple[Seen, ...]:
+    """Knock at each endpoint and look at its process."""
+    return tuple(Seen(endpoint, knock(endpoint), look(endpoint)) for endpoint in endpoints)
+
+
+def knocking(timeout_s: float) -> Knock:
+    """A one-token request through the engine's own adapter."""
+
+    def knock(endpoint: Wanted) -> Probe:
+        engine = ENGINES[endpoint.engine]
+        return engine.probe(f"http://{endpoint.address}", endpoint.model, timeout_s)
+
+    return knock
+
+
+def looking(observe_socket: str) -> Look:
+    """Read this host directly, or ask its observer where only root may see."""
+
+    def look(endpoint: Wanted) -> EngineProcess:
+        if observe_socket:
+            return host.ask(observe_socket)
+        names = [rule.name for rule in ENGINES[endpoint.engine].required_environment()]
+        return host.observe(endpoint.address, names)
+
+    return look

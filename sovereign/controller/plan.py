@@ -1,0 +1,161 @@
+"""Plan what one round changes. Pure: observations in, numbered steps out.
+
+A plan is made on one generation of the registry and is worthless on another. It never
+repeats what already stands: an endpoint quarantined for the same reason gets no new step,
+a fresh attestation is renewed only in the second half of its life.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from sovereign.host import EngineProcess
+from sovereign.controller.observe import Seen, Wanted
+from sovereign.engines import ENGINES
+from sovereign.policy import THIS_HOST, Policy
+from sovereign.registry import Endpoint, Snapshot
+from sovereign.residency import Decision, Question, decide, is_loopback
+
+PERSONAL = "personal"
+"""The class an endpoint is attested for: what may see this may see the lesser ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why an endpoint may not be used. `code` names a runbook."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change. `endpoint` is how the registry will show it afterwards."""
+
+    number: int
+    verb: Literal["attest", "quarantine", "release"]
+    endpoint: Endpoint
+    signal: str
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps in order, and the generation of the registry they were planned on."""
+
+    generation: int
+    steps: tuple[Step, ...]
+
+
+def plan(policy: Policy, seen: tuple[Seen, ...], snapshot: Snapshot, now: datetime) -> Plan:
+    """Return the steps that bring the registry in line with what was seen."""
+    standing = {endpoint.id: endpoint for endpoint in snapshot.endpoints}
+    steps: list[Step] = []
+    for sight in seen:
+        decision = _attested_place(policy, sight, now)
+        fault = find_fault(sight, decision)
+        current = standing.get(sight.wanted.id)
+        for verb, endpoint in _changes(policy, sight, fault, current, now):
+            steps.append(Step(len(steps) + 1, verb, endpoint, _signal(sight.wanted), decision))
+    return Plan(snapshot.generation, tuple(steps))
+
+
+Change = tuple[Literal["attest", "quarantine", "release"], Endpoint]
+
+
+def _changes(
+    policy: Policy, sight: Seen, fault: Fault | None, current: Endpoint | None, now: datetime
+) -> list[Change]:
+    if fault is not None:
+        same = current is not None and (current.quarantine, current.reason) == (
+            fault.code,
+            fault.reason,
+        )
+        return [] if same else [("quarantine", _endpoint(sight.wanted, current, fault))]
+    renewed = _renewed(policy, sight.wanted, now)
+    if current is None or not current.is_fresh(now) or current.quarantine:
+        released = current is not None and current.quarantine not in ("", "not-attested")
+        return [("attest", renewed)] + ([("release", renewed)] if released else [])
+    assert current.expires_at is not None
+    half = timedelta(seconds=policy.audit.attestation_valid_s / 2)
+    changed = (current.address, current.place, current.models) != (
+        renewed.address,
+        renewed.place,
+        renewed.models,
+    )
+    return [("attest", renewed)] if changed or current.expires_at - now < half else []
+
+
+def find_fault(sight: Seen, decision: Decision) -> Fault | None:
+    """The first reason this endpoint may not be used; None when there is none.
+
+    What could not be seen is a fault of its own: unknown is never a pass.
+    """
+    if not sight.probe.ok and sight.process.pid is None:
+        return Fault("engine-unhealthy", f"one-token probe: {sight.probe.reason}")
+    process = sight.process
+    if process.environment is None or process.listeners is None:
+        return Fault("environment-unknown", "the engine's process could not be read")
+    wrong = _wrong_environment(sight.wanted.engine, process.environment)
+    if wrong:
+        return Fault("telemetry-on", wrong)
+    if not decision.allowed:
+        return Fault("residency-refused", f"{decision.rule}: {decision.found}")
+    if not sight.probe.ok:
+        return Fault("engine-unhealthy", f"one-token probe: {sight.probe.reason}")
+    return None
+
+
+def _attested_place(policy: Policy, sight: Seen, now: datetime) -> Decision:
+    listener = _widest_listener(sight.wanted, sight.process)
+    return decide(policy, Question(sight.wanted.place, PERSONAL, "process", now, listener))
+
+
+def _widest_listener(wanted: Wanted, process: EngineProcess) -> str:
+    """The address that reaches farthest among those the process really listens on."""
+    bound = process.listeners or (wanted.address,)
+    return next((address for address in bound if not is_loopback(address)), bound[0])
+
+
+def _wrong_environment(engine: str, environment: dict[str, str]) -> str:
+    for rule in ENGINES[engine].required_environment():
+        found = environment.get(rule.name)
+        if found != rule.must_be:
+            wanted = "unset" if rule.must_be is None else repr(rule.must_be)
+            state = "unset" if found is None else "set to something else"
+            return f"{rule.name} must be {wanted} and is {state}"
+    return ""
+
+
+def _signal(wanted: Wanted) -> str:
+    return "loopback-listener" if wanted.place == THIS_HOST else "operator-statement"
+
+
+def _renewed(policy: Policy, wanted: Wanted, now: datetime) -> Endpoint:
+    return Endpoint(
+        id=wanted.id,
+        engine=wanted.engine,
+        address=wanted.address,
+        models=(wanted.model,),
+        place=wanted.place,
+        model_digest=wanted.model_digest,
+        attested_at=now,
+        expires_at=now + timedelta(seconds=policy.audit.attestation_valid_s),
+        quarantine="",
+        reason="",
+    )
+
+
+def _endpoint(wanted: Wanted, current: Endpoint | None, fault: Fault) -> Endpoint:
+    return Endpoint(
+        id=wanted.id,
+        engine=wanted.engine,
+        address=wanted.address,
+        models=(wanted.model,),
+        place=wanted.place,
+        model_digest=wanted.model_digest,
+        attested_at=current.attested_at if current else None,
+        expires_at=current.expires_at if current else None,
+        quarantine=fault.code,
+        reason=fault.reason,
+    )

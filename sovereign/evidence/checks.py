@@ -1,0 +1,140 @@
+"""The checks that controls name: each looks at the site itself and answers with a verdict.
+
+A check reads what runs and what is stored, never what a template says should be. What it
+cannot see it calls unknown, with the reason; it never guesses.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sovereign import fleet, host, sinks
+from sovereign.engines import ENGINES
+from sovereign.errors import SovereignError
+from sovereign.evidence.verdict import State, Verdict
+from sovereign.policy import Policy
+from sovereign.registry import Registry
+from sovereign.residency import Question, decide, is_loopback
+from sovereign.settings import Home
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a check may look at."""
+
+    home: Home
+    policy: Policy
+    now: datetime
+
+
+Check = Callable[[Site], Verdict]
+
+
+def log_verifies(site: Site) -> Verdict:
+    """Every audit log verifies under the key pinned outside it."""
+    results = fleet.verify(site.home)
+    if not results:
+        return Verdict(State.UNKNOWN, f"no audit log under {site.home.audit}")
+    bad = [f"{r.origin}: {r.findings[0]}" for r in results if r.findings]
+    if bad:
+        return Verdict(State.FAIL, "; ".join(bad))
+    unpinned = [r.origin for r in results if not r.determined]
+    if unpinned:
+        return Verdict(State.UNKNOWN, f"no pinned key for {', '.join(unpinned)}")
+    return Verdict(State.PASS, f"{sum(r.size for r in results)} records in {len(results)} logs")
+
+
+def places_fresh(site: Site) -> Verdict:
+    """Every endpoint in use is vouched for now, at a place the policy allows."""
+    endpoints = Registry(site.home.registry).snapshot().endpoints
+    if not endpoints:
+        return Verdict(State.UNKNOWN, "the registry names no endpoint; is the controller running?")
+    faults = []
+    for endpoint in endpoints:
+        question = Question(endpoint.place, "personal", "process", site.now, endpoint.address)
+        answer = decide(site.policy, question)
+        if not answer.allowed and not endpoint.quarantine:
+            faults.append(f"{endpoint.id}: {answer.rule}: {answer.found}")
+    if faults:
+        return Verdict(State.FAIL, "; ".join(faults))
+    stale = [e.id for e in endpoints if not e.quarantine and not e.is_fresh(site.now)]
+    if stale:
+        return Verdict(State.UNKNOWN, f"no attestation in force for {', '.join(stale)}")
+    shut = [f"{e.id} ({e.quarantine})" for e in endpoints if e.quarantine]
+    in_use = [f"{e.id} at {e.place}" for e in endpoints if not e.quarantine]
+    return Verdict(State.PASS, "; ".join(in_use + [f"quarantined: {name}" for name in shut]))
+
+
+def retention_met(site: Site) -> Verdict:
+    """Nothing of any sink is older than its class may be kept."""
+    overdue, count = [], 0
+    for item in sinks.items(site.home, site.now):
+        count += 1
+        kept = site.policy.retention.get(item.retention_class)
+        if kept is None:
+            overdue.append(f"{item.id}: no rule for {item.retention_class}")
+        elif kept.max_days != "unlimited" and not item.held:
+            if item.oldest + timedelta(days=kept.max_days) < site.now:
+                overdue.append(f"{item.id}: older than {kept.max_days} days")
+    if overdue:
+        return Verdict(State.FAIL, "; ".join(overdue[:5]))
+    if count == 0:
+        return Verdict(State.UNKNOWN, "no sink could be read")
+    return Verdict(State.PASS, f"{count} items in every sink, none overdue")
+
+
+def telemetry_off(site: Site) -> Verdict:
+    """The running engine's own environment has every switch as the adapter demands."""
+    process, engine = _engine_process(site)
+    if process.environment is None:
+        return Verdict(State.UNKNOWN, "the engine's process could not be read")
+    rules = ENGINES[engine].required_environment()
+    wrong = [r.name for r in rules if process.environment.get(r.name) != r.must_be]
+    if wrong:
+        return Verdict(State.FAIL, f"not as demanded: {', '.join(wrong)}")
+    return Verdict(State.PASS, f"{len(rules)} variables read from process {process.pid}")
+
+
+def ports_closed(site: Site) -> Verdict:
+    """The engine listens on loopback only, and the gateway where its place lets it."""
+    process, _ = _engine_process(site)
+    if process.listeners is None:
+        return Verdict(State.UNKNOWN, "the engine's listening sockets could not be read")
+    open_ones = [bound for bound in process.listeners if not is_loopback(bound)]
+    if open_ones:
+        return Verdict(State.FAIL, f"the engine listens on {', '.join(open_ones)}")
+    chosen = site.home.settings
+    if chosen.place == "this-host" and not is_loopback(chosen.gateway.listen):
+        return Verdict(State.FAIL, f"the gateway is to listen on {chosen.gateway.listen}, undeclared")
+    return Verdict(State.PASS, f"the engine listens on {', '.join(process.listeners)} only")
+
+
+def _engine_process(site: Site) -> tuple[host.EngineProcess, str]:
+    chosen = site.home.settings
+    if chosen.controller.observe_socket:
+        return host.ask(chosen.controller.observe_socket), chosen.engine.name
+    names = [rule.name for rule in ENGINES[chosen.engine.name].required_environment()]
+    return host.observe(chosen.engine.listen, names), chosen.engine.name
+
+
+CHECKS: dict[str, Check] = {
+    "log_verifies": log_verifies,
+    "places_fresh": places_fresh,
+    "retention_met": retention_met,
+    "telemetry_off": telemetry_off,
+    "ports_closed": ports_closed,
+}
+"""Every check a file under `policies/controls/` may name; a test compares the two sets."""
+
+
+def answer(site: Site, name: str) -> Verdict:
+    """Run one check. A check that fails to run, or that nobody wrote, is unknown."""
+    check = CHECKS.get(name)
+    if check is None:
+        return Verdict(State.UNKNOWN, f"there is no check called {name}")
+    try:
+        return check(site)
+    except SovereignError as error:
+        return Verdict(State.UNKNOWN, f"{error.code}: {error.message}")
+    except OSError as error:
+        return Verdict(State.UNKNOWN, f"could not be read: {error.strerror}")

@@ -1,0 +1,1 @@
+"""Every call in and out: identify, decide, record, translate, proxy, meter, record."""

@@ -1,0 +1,125 @@
+"""One HTTP exchange as ASGI hands it over: headers in, bounded body in, bytes out.
+
+Knows nothing of models or policies. A client that hangs up is noticed while we wait for
+anything else (`while_client_stays`), so that an engine stops working for nobody.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sovereign.gateway.refusal import Denied
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+JSON: Headers = [(b"content-type", b"application/json")]
+SSE: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+
+
+class ClientGone(Exception):
+    """The client hung up. Nobody is there to answer."""
+
+
+class Call:
+    """A request and the way to answer it. `answered` turns true with the first byte out."""
+
+    __slots__ = ("_headers", "_receive", "_send", "answered", "method", "path", "source")
+
+    def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        client = scope.get("client")
+        self.source: str = client[0] if client else ""
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._receive = receive
+        self._send = send
+        self.answered = False
+
+    def header(self, name: bytes) -> str | None:
+        """A request header by its lower-case name, or None."""
+        value = self._headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def dialect(self) -> str:
+        """`openai` for OpenAI's own clients, else `mistral`."""
+        agent = self._headers.get(b"user-agent", b"")
+        if b"x-stainless-lang" in self._headers or agent.startswith(b"OpenAI/"):
+            return "openai"
+        return "mistral"
+
+    async def body(self, *, max_bytes: int, timeout_s: float) -> bytes:
+        """Read the whole body, refusing it as soon as it is known to be too large."""
+        length = self._headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > max_bytes:
+            raise _too_large(max_bytes)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._read(max_bytes)
+        except TimeoutError:
+            raise Denied(
+                "body-too-slow", f"the body did not arrive within {timeout_s} s"
+            ) from None
+
+    async def _read(self, max_bytes: int) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            part = message.get("body", b"")
+            size += len(part)
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+            parts.append(part)
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+    async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send the status line and headers."""
+        self.answered = True
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": list(headers)}
+        )
+
+    async def write(self, data: bytes, *, more: bool) -> None:
+        """Send a part of the body; the last part says `more=False`."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def respond(self, status: int, body: bytes, headers: Headers) -> None:
+        """Send a whole answer."""
+        await self.start(status, [*headers, (b"content-length", str(len(body)).encode())])
+        await self.write(body, more=False)
+
+    @asynccontextmanager
+    async def while_client_stays(self) -> AsyncIterator[None]:
+        """Run the block; when the client hangs up, interrupt it with `ClientGone`."""
+        victim = asyncio.current_task()
+        assert victim is not None
+        gone = False
+
+        async def watch() -> None:
+            nonlocal gone
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            gone = True
+            victim.cancel()
+
+        watcher = asyncio.create_task(watch())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not gone:
+                raise
+            victim.uncancel()
+            raise ClientGone from None
+        finally:
+            watcher.cancel()
+
+
+def _too_large(max_bytes: int) -> Denied:
+    return Denied("body-too-large", f"a request body may have at most {max_bytes} bytes")

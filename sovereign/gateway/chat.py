@@ -1,0 +1,239 @@
+"""The story of one chat call, from knock to last byte.
+
+    identify → read → find the subject → choose an endpoint → record the decision
+      → translate → proxy → meter → record the completion → let the last byte go
+
+The decision's record is acknowledged before the first byte of the answer leaves, the
+completion's before the last. The upstream call runs meanwhile: what is lost in a crash was
+never answered. If either cannot be recorded, nothing (more) is answered.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from sovereign.engines import ENGINES, ChatContext
+from sovereign.errors import LogUnwritable
+from sovereign.gateway import wish as wishes
+from sovereign.gateway.call import JSON, SSE, Call, ClientGone
+from sovereign.gateway.choose import Choice, choose
+from sovereign.gateway.identify import identify
+from sovereign.gateway.records import Recording
+from sovereign.gateway.refusal import Denied
+from sovereign.gateway.relay import DONE, Relay
+from sovereign.gateway.upstream import Answer, Upstreams
+from sovereign.gateway.view import View
+from sovereign.gateway.wish import Wish
+from sovereign.keystore import Key
+from sovereign.policy import Policy
+from sovereign.registry import Endpoint, utcnow
+from sovereign.settings import GatewaySettings
+from sovereign.subjects import HEADER, pseudonym, stated
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every call works with: the policy, the bounds, the log and the way to engines."""
+
+    policy: Policy
+    bounds: GatewaySettings
+    recording: Recording
+    upstreams: Upstreams
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A call that may be answered: by whom, for whom, under which record."""
+
+    key: Key
+    wish: Wish
+    endpoint: Endpoint
+    model: str
+    record: str
+    index: int
+    salt: str
+    started: float
+
+
+async def chat(bench: Bench, view: View, call: Call) -> None:
+    """Answer one `POST /v1/chat/completions`.
+
+    Raises:
+        Denied: any refusal; nothing was sent to the client yet.
+        ClientGone: the client hung up; the completion says so if there was a decision.
+    """
+    key = identify(call, view.known, utcnow())
+    raw = await call.body(
+        max_bytes=bench.bounds.body_max_bytes, timeout_s=bench.bounds.body_timeout_s
+    )
+    wish = wishes.read(raw, call.dialect)
+    admitted = await admit(bench, view, call, key, wish)
+    try:
+        async with asyncio.timeout(bench.bounds.request_timeout_s), call.while_client_stays():
+            await _proxy(bench, call, admitted)
+    except ClientGone:
+        await _complete(bench, admitted, "client-gone", 499)
+        raise
+    except TimeoutError:
+        await _complete(bench, admitted, "timed-out", 504)
+        raise Denied("engine-timed-out", "the answer took too long", record=admitted.record) from None
+
+
+async def admit(bench: Bench, view: View, call: Call, key: Key, wish: Wish) -> Admitted:
+    """Decide, and have the decision on disk, before anything is sent anywhere.
+
+    Raises:
+        Denied: the subject is missing, or no endpoint may answer; the refusal is recorded.
+    """
+    started = time.monotonic()
+    now = utcnow()
+    subject = _subject(call, key, wish, view.known.secrets)
+    choice = choose(bench.policy, key, wish.model, view.snapshot.endpoints, now)
+    if subject is None:
+        choice = Choice(choice.model, None, "subject-missing", "subject-missing", _no_subject(key))
+    recorded = await bench.recording.decision(key, subject or "", choice, bench.policy.digest)
+    if choice.code or choice.endpoint is None:
+        raise Denied(choice.code, choice.because, rule=choice.rule, record=recorded.name)
+    return Admitted(
+        key=key,
+        wish=wish,
+        endpoint=choice.endpoint,
+        model=choice.model,
+        record=recorded.name,
+        index=recorded.index,
+        salt=_cache_salt(view.known.secrets[key.tenant]),
+        started=started,
+    )
+
+
+def _subject(call: Call, key: Key, wish: Wish, secrets: dict[str, bytes]) -> str | None:
+    """The pseudonym, "" when the key serves no person, None when it is declared but missing."""
+    if key.subject == "none":
+        return ""
+    said = stated(key.subject, call.header(HEADER.encode()), wish.body)
+    return None if said is None else pseudonym(secrets[key.tenant], said)
+
+
+def _no_subject(key: Key) -> str:
+    where = {
+        "header": f"the header {HEADER}",
+        "user": "the field `user`",
+        "metadata": "`metadata.subject`",
+    }[key.subject]
+    return f"the key {key.id} declares that its data subject comes in {where}; it was not there"
+
+
+def _cache_salt(secret: bytes) -> str:
+    """Keeps one tenant's cached prefixes from another's; not the secret, and not the name."""
+    return hmac.new(secret, b"cache-salt", hashlib.sha256).hexdigest()
+
+
+async def _proxy(bench: Bench, call: Call, admitted: Admitted) -> None:
+    context = ChatContext(
+        served_name=admitted.model, dialect=_dialect(call), tenant_salt=admitted.salt
+    )
+    upstream = ENGINES[admitted.endpoint.engine].chat(admitted.wish.body, context)
+    try:
+        async with bench.upstreams.post(admitted.endpoint.address, upstream) as answer:
+            if answer.status != 200:
+                await _refuse_with(answer)
+            if admitted.wish.stream:
+                await _stream(bench, call, admitted, answer)
+            else:
+                await _whole(bench, call, admitted, answer)
+    except Denied as denied:
+        if not call.answered:
+            await _complete(bench, admitted, "engine-failed", denied.status)
+            denied.record = admitted.record
+        raise
+
+
+def _dialect(call: Call) -> Any:
+    return call.dialect
+
+
+async def _refuse_with(answer: Answer) -> None:
+    if not 400 <= answer.status < 500:
+        raise Denied("engine-failed", f"the engine answered {answer.status}")
+    said = await answer.message()
+    raise Denied("engine-refused", said, status=answer.status if answer.status != 401 else 502)
+
+
+async def _whole(bench: Bench, call: Call, admitted: Admitted, answer: Answer) -> None:
+    body = await answer.read(bench.bounds.answer_max_bytes)
+    try:
+        content = msgspec.json.decode(body)
+        usage = content.get("usage") or {}
+        finish = content["choices"][0].get("finish_reason") or ""
+    except (msgspec.DecodeError, AttributeError, LookupError, TypeError):
+        raise Denied("engine-failed", "the engine's answer is not a chat completion") from None
+    await _complete(bench, admitted, "answered", 200, usage, finish)
+    await call.respond(200, body, [*JSON, *_labels(bench, admitted)])
+
+
+async def _stream(bench: Bench, call: Call, admitted: Admitted, answer: Answer) -> None:
+    relay = Relay(call.dialect, wants_usage=admitted.wish.wants_usage)
+    await call.start(200, [*SSE, *_labels(bench, admitted)])
+    outcome = "engine-failed"
+    try:
+        outcome = await _pump(bench, call, relay, answer)
+    except Denied:
+        pass  # the headers are out: the stream ends with an error event instead
+    await _complete(bench, admitted, outcome, 200, relay.usage, relay.finish)
+    if outcome == "answered":
+        await call.write(relay.rest() + DONE, more=False)
+        return
+    error = {"object": "error", "type": outcome, "code": outcome, "record": admitted.record}
+    last = b"data: " + msgspec.json.encode({"error": error}) + b"\n\n"
+    await call.write(last + DONE, more=False)
+
+
+async def _pump(bench: Bench, call: Call, relay: Relay, answer: Answer) -> str:
+    size = 0
+    async for data in answer.chunks():
+        size += len(data)
+        if size > bench.bounds.answer_max_bytes:
+            return "too-large"
+        try:
+            out = relay.feed(data)
+        except (ValueError, AttributeError, TypeError):
+            return "engine-failed"
+        if relay.failed:
+            return "engine-failed"
+        if out:
+            await call.write(out, more=True)
+        if relay.done:
+            break
+    return "answered" if relay.done else "engine-failed"
+
+
+def _labels(bench: Bench, admitted: Admitted) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"x-sovereign-record", admitted.record.encode()),
+        (b"x-sovereign-place", admitted.endpoint.place.encode()),
+        (b"x-sovereign-policy", bench.policy.digest.encode()),
+    ]
+
+
+async def _complete(
+    bench: Bench,
+    admitted: Admitted,
+    outcome: str,
+    status: int,
+    usage: dict[str, Any] | None = None,
+    finish: str = "",
+) -> None:
+    latency_us = round((time.monotonic() - admitted.started) * 1_000_000)
+    try:
+        await asyncio.shield(
+            bench.recording.completion(
+                admitted.index, outcome, status, usage or {}, finish, latency_us
+            )
+        )
+    except LogUnwritable:
+        raise Denied("log-unwritable", "the audit log cannot be written") from None

@@ -1,0 +1,89 @@
+"""The gateway's records, each in one place: what a decision, a completion, a sum holds.
+
+Only names, numbers and pseudonyms. There is no field a prompt or an answer could go to.
+"""
+
+from typing import Any
+
+from sovereign.audit.trail import Recorded, Trail
+from sovereign.errors import LogUnwritable
+from sovereign.gateway.choose import Choice
+from sovereign.gateway.refusal import Denied
+from sovereign.keystore import Key
+
+COUNT_MAX = 2**53 - 1
+FINISHES = frozenset(("stop", "length", "tool_calls", "error", "model_length", "abort"))
+
+
+class Recording:
+    """Writes through one trail and turns a log that cannot be written into a refusal."""
+
+    def __init__(self, trail: Trail) -> None:
+        self._trail = trail
+        self._requests = 0
+
+    async def decision(self, key: Key, subject: str, choice: Choice, policy: str) -> Recorded:
+        """Record what was decided about one request; returns once it is acknowledged.
+
+        Raises:
+            Denied: the log cannot be written, so nothing may be answered.
+        """
+        self._requests += 1
+        fields: dict[str, str | int] = {
+            "request": self._requests,
+            "tenant": key.tenant,
+            "key": key.id,
+            "purpose": key.purpose,
+            "basis": key.basis,
+            "data": key.data,
+            "verb": "process",
+            "model": choice.model,
+            "verdict": "refuse" if choice.code else "allow",
+            "rule": choice.rule,
+            "policy": policy,
+        }
+        if subject:
+            fields["subject"] = subject
+        if choice.endpoint is not None:
+            fields["endpoint"] = choice.endpoint.id
+            fields["engine"] = choice.endpoint.engine
+            fields["place"] = choice.endpoint.place
+        try:
+            return await self._trail.arecord("decision", **fields)
+        except LogUnwritable:
+            raise Denied("log-unwritable", "the audit log cannot be written") from None
+
+    async def completion(
+        self,
+        decision: int,
+        outcome: str,
+        status: int,
+        usage: dict[str, Any],
+        finish: str,
+        latency_us: int,
+    ) -> Recorded:
+        """Record how a decided request ended, by the index of its decision.
+
+        Raises:
+            LogUnwritable: it is not acknowledged.
+        """
+        return await self._trail.arecord(
+            "completion",
+            decision=decision,
+            outcome=outcome,
+            status=status,
+            tokens_in=_count(usage.get("prompt_tokens")),
+            tokens_out=_count(usage.get("completion_tokens")),
+            latency_us=latency_us,
+            finish=finish if finish in FINISHES else "none",
+        )
+
+    async def refusals(self, sums: list[dict[str, str | int]]) -> None:
+        """Record the sums of one minute."""
+        for fields in sums:
+            await self._trail.arecord("refusals", **fields)
+
+
+def _count(found: object) -> int:
+    """A count an engine reported; anything that is not a sensible one is recorded as 0."""
+    return found if isinstance(found, int) and 0 <= found <= COUNT_MAX else 0

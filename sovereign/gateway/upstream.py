@@ -1,0 +1,103 @@
+"""Send a translated request to an engine on this host or its private network.
+
+One connection pool, no redirects, no cookies, no proxy from the environment, no header of
+the client's: what the engine sees is the body the adapter made and nothing else.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import msgspec
+
+from sovereign.engines import Upstream
+from sovereign.gateway.refusal import Denied
+
+CONNECT_TIMEOUT_S = 3
+ERROR_MAX_BYTES = 16_384
+MESSAGE_MAX_CHARS = 500
+
+
+class Answer:
+    """An engine's answer whose body has not been read yet."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+
+    async def read(self, max_bytes: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            Denied: it is larger than `max_bytes`, or the engine broke off.
+        """
+        parts: list[bytes] = []
+        size = 0
+        async for data in self.chunks():
+            size += len(data)
+            if size > max_bytes:
+                raise Denied("answer-too-large", f"the answer is over {max_bytes} bytes")
+            parts.append(data)
+        return b"".join(parts)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives.
+
+        Raises:
+            Denied: the engine broke off.
+        """
+        try:
+            async for data in self._response.content.iter_any():
+                yield data
+        except (aiohttp.ClientError, OSError):
+            raise Denied("engine-failed", "the engine broke off its answer") from None
+
+    async def message(self) -> str:
+        """The engine's own words for refusing, cut short; they go to the client only."""
+        try:
+            content = msgspec.json.decode(await self.read(ERROR_MAX_BYTES))
+            error = content.get("error", content)
+            said = error.get("message") if isinstance(error, dict) else error
+        except (Denied, msgspec.DecodeError, AttributeError):
+            said = None
+        return said[:MESSAGE_MAX_CHARS] if isinstance(said, str) else "the engine refused"
+
+
+class Upstreams:
+    """The pool. Open it inside the running event loop; close it at the end."""
+
+    def __init__(self, connections_max: int) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections_max, use_dns_cache=False),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            trust_env=False,
+            auto_decompress=False,
+            headers={"accept-encoding": "identity", "user-agent": "sovereign"},
+        )
+
+    @asynccontextmanager
+    async def post(self, address: str, upstream: Upstream) -> AsyncIterator[Answer]:
+        """Send it; the answer's connection is given back when the block ends.
+
+        Raises:
+            Denied: nothing answers at `address`.
+        """
+        request = self._session.post(
+            f"http://{address}{upstream.path}",
+            data=msgspec.json.encode(upstream.body),
+            headers={"content-type": "application/json"},
+            allow_redirects=False,
+        )
+        try:
+            response = await request
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            raise Denied("engine-unhealthy", "the engine does not answer") from None
+        except (aiohttp.ClientError, OSError):
+            raise Denied("engine-failed", "the engine broke off the exchange") from None
+        async with response:
+            yield Answer(response)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()

@@ -1,0 +1,37 @@
+"""Keep a process's output in one file a day, bounded in size, so that age means something.
+
+A file's name says its day, so retention can erase by day without reading it. Past
+`DAY_MAX_BYTES` the rest of the day is dropped, and the file says so.
+"""
+
+from datetime import datetime
+from pathlib import Path
+
+DAY_MAX_BYTES = 16 * 1024 * 1024
+_FULL = b"(the day's log is full; the rest is dropped)\n"
+
+
+class DatedLog:
+    """Appends to `FOLDER/NAME.YYYY-MM-DD.log`, in UTC."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def write(self, data: bytes, now: datetime) -> None:
+        """Append what a process printed, as long as the day has room."""
+        path = self._folder / f"{self._name}.{now:%Y-%m-%d}.log"
+        size = path.stat().st_size if path.exists() else 0
+        if size >= DAY_MAX_BYTES:
+            return
+        with path.open("ab") as file:
+            file.write(data if size + len(data) < DAY_MAX_BYTES else _FULL.rjust(DAY_MAX_BYTES - size))
+
+
+def day_of(path: Path) -> datetime | None:
+    """The start of the day a log file is of, or None when it is not one of ours."""
+    try:
+        return datetime.strptime(path.name.split(".")[-2] + "+0000", "%Y-%m-%d%z")
+    except (IndexError, ValueError):
+        return None

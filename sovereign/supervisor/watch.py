@@ -1,0 +1,170 @@
+"""Keep three processes running: start, restart with back-off, give up at a bound, stop.
+
+One asyncio process holds a lock as long as it lives (so "is it up" is a question to the
+kernel, not to a stale file), pumps each child's output into its dated log and writes what
+it knows to `run/supervisor.json`. Giving up on a child is a state one can see, never a
+silent end: the others go on, and the gateway refuses what the missing one was for.
+"""
+
+import asyncio
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from sovereign import eventlog
+from sovereign.settings import Home
+from sovereign.supervisor.dated import DatedLog
+
+CHILDREN = ("engine", "gateway", "controller")
+RESTARTS_MAX = 5
+WINDOW_S = 120.0
+"""More than `RESTARTS_MAX` ends within `WINDOW_S`, and the child is given up."""
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 20.0
+STOP_S = 30.0
+PIPE_READ_BYTES = 65_536
+_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+_PASSED_ON_PREFIXES = ("SOVEREIGN_", "XDG_", "LC_")
+
+
+class ChildState(msgspec.Struct):
+    """What the supervisor knows of one child. `state`: starting, running, waiting, given-up, stopped."""
+
+    name: str
+    state: str = "starting"
+    pid: int = 0
+    restarts: int = 0
+    last_exit: int | None = None
+
+
+class State(msgspec.Struct):
+    """The whole of `run/supervisor.json`."""
+
+    pid: int
+    started_at: str
+    children: list[ChildState]
+
+
+class Supervisor:
+    """Runs until SIGTERM; then stops its children in the order they serve, gateway first."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._stopping = asyncio.Event()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._state = State(os.getpid(), now, [ChildState(name) for name in CHILDREN])
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+
+    async def run(self) -> None:
+        """Start every child and stay until told to stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        keepers = [asyncio.create_task(self._keep(child)) for child in self._state.children]
+        await self._stopping.wait()
+        for name in ("gateway", "controller", "engine"):
+            await self._stop(name)
+        await asyncio.gather(*keepers)
+        self._save()
+
+    async def _keep(self, child: ChildState) -> None:
+        ends: deque[float] = deque(maxlen=RESTARTS_MAX)
+        while not self._stopping.is_set():
+            child.last_exit = await self._once(child)
+            if self._stopping.is_set():
+                break
+            eventlog.emit("process-ended", process=child.name, exit=child.last_exit)
+            ends.append(time.monotonic())
+            if len(ends) == RESTARTS_MAX and ends[-1] - ends[0] < WINDOW_S:
+                self._note(child, "given-up")
+                eventlog.emit("process-given-up", process=child.name)
+                return
+            child.restarts += 1
+            self._note(child, "waiting")
+            await self._pause(min(BACKOFF_FIRST_S * 2 ** (len(ends) - 1), BACKOFF_MAX_S))
+        self._note(child, "stopped")
+
+    async def _once(self, child: ChildState) -> int:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sovereign", "serve", child.name),
+            *("--home", str(self._home.root)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=passed_on(os.environ),
+            cwd="/",
+        )
+        self._processes[child.name] = process
+        child.pid = process.pid
+        self._note(child, "running")
+        assert process.stdout is not None
+        log = DatedLog(self._home.logs, child.name)
+        while data := await process.stdout.read(PIPE_READ_BYTES):
+            log.write(data, datetime.now(UTC))
+        return await process.wait()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def _stop(self, name: str) -> None:
+        process = self._processes.get(name)
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            async with asyncio.timeout(STOP_S):
+                await process.wait()
+        except TimeoutError:
+            eventlog.emit("process-killed", process=name)
+            process.kill()
+
+    def _note(self, child: ChildState, state: str) -> None:
+        child.state = state
+        self._save()
+
+    def _save(self) -> None:
+        path = state_file(self._home)
+        fresh = path.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode(self._state))
+        fresh.replace(path)
+
+
+def passed_on(environment: os._Environ[str]) -> dict[str, str]:
+    """The part of our environment a child gets; everything else may be a secret."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
+    }
+
+
+def state_file(home: Home) -> Path:
+    """Where the supervisor says what it knows."""
+    return home.run / "supervisor.json"
+
+
+def lock_file(home: Home) -> Path:
+    """Held by the supervisor as long as it lives."""
+    return home.run / "supervisor.lock"
+
+
+def main(home: Home) -> int:
+    """Run in the foreground; return 3 when another supervisor already holds the lock."""
+    home.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with lock_file(home).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return 3
+        asyncio.run(Supervisor(home).run())
+    return 0
