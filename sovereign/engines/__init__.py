@@ -20,8 +20,12 @@ from sovereign.engines.contract import (
 )
 from sovereign.engines.digest import model_digest
 from sovereign.engines.llamacpp import LlamaCpp
+from sovereign.engines.ollama import Ollama
+from sovereign.engines.vllm import Vllm
 
-ENGINES: Mapping[str, Engine] = MappingProxyType({"llamacpp": LlamaCpp()})
+ENGINES: Mapping[str, Engine] = MappingProxyType(
+    {engine.name: engine for engine in (LlamaCpp(), Ollama(), Vllm())}
+)
 
 __all__ = [
     "ENGINES",

@@ -14,11 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sovereign.engines import digest, environment, probe, translate
+from sovereign.engines import digest, environment, gguf, probe, translate
 from sovereign.engines.contract import ChatContext, EnvRule, Found, LaunchSpec, Probe, Upstream
-from sovereign.errors import BadInput, EngineMissing
-
-GGUF_MAGIC = b"GGUF"
+from sovereign.errors import EngineMissing
 
 _UNDERSTOOD = translate.COMMON_FIELDS | {
     "tool_choice",
@@ -62,7 +60,7 @@ class LlamaCpp:
     def prepare(self, spec: LaunchSpec) -> None:
         """A GGUF file is served as it is; check that it is one."""
         spec.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        refuse_other_than_gguf(spec.model)
+        gguf.refuse_other(spec.model)
 
     def command(self, spec: LaunchSpec) -> list[str]:
         script = Path(__file__).with_name("llamacpp_server.py")
@@ -113,17 +111,3 @@ def packaged_model() -> Path:
             next_step="make setup",
         )
     return found[0]
-
-
-def refuse_other_than_gguf(model: Path) -> None:
-    """Raise `BadInput` unless `model` is a file that begins as GGUF does."""
-    begins = b""
-    if model.is_file():
-        with model.open("rb") as file:
-            begins = file.read(len(GGUF_MAGIC))
-    if begins != GGUF_MAGIC:
-        raise BadInput(
-            "this engine serves a GGUF file, and the model is none",
-            found=str(model),
-            accepted="a file that begins with the letters GGUF",
-        )

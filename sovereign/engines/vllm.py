@@ -1,0 +1,255 @@
+"""vLLM: the official CUDA build on hosts with a GPU, a community CPU build in tests.
+
+It serves a folder of safetensors, batches conversations by itself (so `slots` only sizes memory on
+a CPU), and is the one engine of ours with a salt for its prefix cache: one a tenant, so that no
+tenant learns from timing what another asked.
+
+Four habits of vLLM are dealt with here:
+  * It reports usage to its makers unless told not to in exactly one spelling.
+  * Its crash dump and its warnings repeat pieces of requests: the loggers that handle requests are
+    closed by a logging file that `prepare` writes. vLLM's own words at its start stay.
+  * It rewrites its process titles over the environment, so that /proc would show nothing of it:
+    `SPT_NOENV` keeps the environment readable, for the controller and for an auditor.
+  * It may fetch from a hub what a folder lacks: offline switches, and the folder is checked first.
+"""
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sovereign.engines import digest, environment, installed, probe, translate
+from sovereign.engines.contract import ChatContext, EnvRule, Found, LaunchSpec, Probe, Upstream
+from sovereign.errors import BadInput, EngineMissing
+
+_SWITCHES = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "SPT_NOENV": "1",
+}
+
+_RULES = (
+    *environment.SILENCE_RULES,
+    *environment.NO_PROXY_RULES,
+    EnvRule("VLLM_NO_USAGE_STATS", "1", "any other value leaves usage reports on"),
+    EnvRule("VLLM_DO_NOT_TRACK", "1", "the second spelling of the same switch"),
+    EnvRule("TRANSFORMERS_OFFLINE", "1", "a tokenizer or code must not come from a hub"),
+    EnvRule("SPT_NOENV", "1", "without it the workers' environment cannot be read back"),
+    EnvRule("VLLM_USAGE_STATS_SERVER", None, "it names a receiver of usage reports"),
+    EnvRule("VLLM_LOGGING_LEVEL", None, "at DEBUG whole requests are logged"),
+    EnvRule("VLLM_DEBUG_LOG_API_SERVER_RESPONSE", None, "it logs answers"),
+    EnvRule("VLLM_TRACE_FUNCTION", None, "it writes every call to a file"),
+    EnvRule("VLLM_SERVER_DEV_MODE", None, "it opens routes that change the engine"),
+    EnvRule("VLLM_ALLOW_RUNTIME_LORA_UPDATING", None, "it lets a request load weights"),
+)
+
+_UNDERSTOOD = translate.COMMON_FIELDS | {
+    "tool_choice",
+    "parallel_tool_calls",
+    "n",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "top_k",
+    "min_p",
+    "min_tokens",
+    "repetition_penalty",
+    "prompt_logprobs",
+}
+
+# These loggers speak while a request is handled, and may repeat pieces of it.
+_CLOSED_LOGGERS = (
+    "vllm.logging_utils.dump_input",
+    "vllm.entrypoints.openai",
+    "vllm.entrypoints.serve",
+    "vllm.entrypoints.logger",
+    "vllm.entrypoints.chat_utils",
+    "vllm.renderers",
+    "vllm.parser",
+    "vllm.reasoning",
+    "vllm.tool_parsers",
+    "vllm.v1.structured_output",
+)
+
+# No white space between JSON tokens: a model that may choose it can fill its answer with it.
+_STRUCTURED = '{"backend":"xgrammar","disable_any_whitespace":true}'
+
+# What vLLM's salt accepts is wider; opaque letters and digits are what a tenant salt should be.
+_SALT = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+_MIB = 1024 * 1024
+_CPU_KV_AT_LEAST_BYTES = 64 * _MIB
+_CPU_KV_UNKNOWN_BYTES = 1024 * _MIB
+
+
+class Vllm:
+    """The `Engine` for a folder of safetensors."""
+
+    name = "vllm"
+    routes_allowed = frozenset({translate.CHAT_PATH})
+
+    def find(self) -> Found:
+        program = installed.locate("vllm", variable="SOVEREIGN_VLLM", cached="vllm-*/bin/vllm")
+        if program is None:
+            raise EngineMissing(
+                "vLLM is not on this machine",
+                found="no vllm in $SOVEREIGN_VLLM, on PATH or in the cache",
+                accepted="vLLM 0.32 or later in an environment of its own",
+                next_step="docs/runbooks/engine-missing.md, Fix C",
+            )
+        return Found(program, _version(program))
+
+    def prepare(self, spec: LaunchSpec) -> None:
+        if not any(spec.model.glob("*.safetensors")):
+            raise BadInput(
+                "this engine serves a folder of safetensors, and the model is none",
+                found=str(spec.model),
+                accepted="a folder with config.json or params.json and *.safetensors",
+            )
+        for folder in (spec.state_dir, spec.state_dir / "cache", spec.state_dir / "tmp"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _logging_path(spec).write_text(json.dumps(_LOGGING, indent=2) + "\n")
+
+    def command(self, spec: LaunchSpec) -> list[str]:
+        return [
+            *(str(spec.found.program), "serve", str(spec.model)),
+            *("--host", spec.host),
+            *("--port", str(spec.port)),
+            *("--served-model-name", spec.served_name),
+            *("--max-model-len", str(spec.context)),
+            *("--structured-outputs-config", _STRUCTURED),
+            "--no-enable-log-requests",
+            "--disable-uvicorn-access-log",
+            "--disable-fastapi-docs",
+            *("--uvicorn-log-level", "critical"),
+            *_mistral_switches(spec.model),
+            *(_cpu_switches(spec) if _on_cpu(spec) else ()),
+        ]
+
+    def environment(self, spec: LaunchSpec) -> dict[str, str]:
+        cache = spec.state_dir / "cache"
+        return {
+            **environment.clean(spec.state_dir, spec.found.program),
+            **_SWITCHES,
+            "VLLM_CACHE_ROOT": str(cache / "vllm"),
+            "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
+            "TRITON_CACHE_DIR": str(cache / "triton"),
+            "VLLM_LOGGING_CONFIG_PATH": str(_logging_path(spec)),
+            "TMPDIR": str(spec.state_dir / "tmp"),
+            **({"TORCHDYNAMO_DISABLE": "1"} if _on_cpu(spec) else {}),
+        }
+
+    def required_environment(self) -> tuple[EnvRule, ...]:
+        return _RULES
+
+    def probe(self, base_url: str, model: str, timeout_s: float) -> Probe:
+        return probe.one_token(base_url, model, timeout_s)
+
+    def chat(self, body: Mapping[str, Any], ctx: ChatContext) -> Upstream:
+        if not _SALT.fullmatch(ctx.tenant_salt):
+            raise BadInput(
+                "a tenant's salt cannot be sent to vLLM",
+                found=f"{len(ctx.tenant_salt)} characters",
+                accepted="1 to 128 letters, digits, - and _",
+            )
+        sent = translate.chat(body, ctx, understood=_UNDERSTOOD)
+        sent.body["cache_salt"] = ctx.tenant_salt
+        if _continues(body.get("messages")):
+            sent.body.update(add_generation_prompt=False, continue_final_message=True)
+        return sent
+
+    def model_digest(self, path: Path) -> str:
+        return digest.model_digest(path)
+
+
+def _continues(messages: object) -> bool:
+    """Is the last message an answer begun, to be gone on with? Mistral's `prefix` says so."""
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return isinstance(last, dict) and last.get("prefix") is True and last["role"] == "assistant"
+
+
+def _mistral_switches(model: Path) -> list[str]:
+    """Mistral's own formats where the folder has them: its tokenizer is then the exact one, and
+    tool calls are written the way its models were taught."""
+    switches: list[str] = []
+    if _has(model, "tekken.json") or _has(model, "tokenizer*.model.v*"):
+        switches += ["--tokenizer-mode", "mistral"]
+        switches += ["--enable-auto-tool-choice", "--tool-call-parser", "mistral"]
+    if _has(model, "params.json") and _has(model, "consolidated*.safetensors"):
+        switches += ["--config-format", "mistral", "--load-format", "mistral"]
+    return switches
+
+
+def _has(model: Path, pattern: str) -> bool:
+    return any(model.glob(pattern))
+
+
+def _on_cpu(spec: LaunchSpec) -> bool:
+    """A CPU build carries the word in its version; that is also how vLLM itself knows."""
+    return "cpu" in spec.found.version
+
+
+def _cpu_switches(spec: LaunchSpec) -> tuple[str, ...]:
+    """Without a GPU there is no memory to measure, so the cache is sized by what was asked."""
+    return ("--enforce-eager", "--kv-cache-memory-bytes", str(_kv_bytes(spec)))
+
+
+def _kv_bytes(spec: LaunchSpec) -> int:
+    """Keys and values, 2 bytes each, of every layer, for every token of every slot."""
+    try:
+        config = json.loads((spec.model / "config.json").read_text())
+        heads = config["num_attention_heads"]
+        head_dim = config.get("head_dim") or config["hidden_size"] // heads
+        kv_heads = config.get("num_key_value_heads") or heads
+        per_token = 2 * 2 * config["num_hidden_layers"] * kv_heads * head_dim
+    except (OSError, ValueError, LookupError, TypeError):
+        return _CPU_KV_UNKNOWN_BYTES
+    return max(_CPU_KV_AT_LEAST_BYTES, int(per_token * spec.context * spec.slots))
+
+
+def _logging_path(spec: LaunchSpec) -> Path:
+    return spec.state_dir / "logging.json"
+
+
+_LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {
+        "out": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "stream": "ext://sys.stderr",
+        },
+        "nowhere": {"class": "logging.NullHandler"},
+    },
+    "loggers": {
+        "vllm": {"handlers": ["out"], "level": "INFO", "propagate": False},
+        **{
+            name: {"handlers": ["nowhere"], "level": "CRITICAL", "propagate": False}
+            for name in _CLOSED_LOGGERS
+        },
+    },
+}
+
+
+def _version(program: Path) -> str:
+    """Read it off the installed package; starting vLLM only to ask takes ten seconds."""
+    packages = program.resolve().parent.parent.glob("lib/python3*/site-packages")
+    for folder in packages:
+        for info in sorted(folder.glob("vllm-*.dist-info")):
+            return info.name.removeprefix("vllm-").removesuffix(".dist-info")
+    done = subprocess.run(
+        [str(program), "--version"],
+        env=environment.clean(Path("/nonexistent"), program) | _SWITCHES,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    said = done.stdout.strip().splitlines()
+    return said[-1] if said else "unknown"
