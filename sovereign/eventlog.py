@@ -24,7 +24,8 @@ def emit(event: str, **fields: str | int | None) -> None:
 class _ContentFree(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
-        template = record.msg if isinstance(record.msg, str) and record.args else "(message withheld)"
+        plain = isinstance(record.msg, str) and bool(record.args)
+        template = str(record.msg) if plain else "(message withheld)"
         emit(
             "library-log",
             logger=record.name,

@@ -72,7 +72,7 @@ def _listening(proc: Path) -> Iterator[tuple[str, str]]:
 
 
 def _decoded(hexed: str) -> str:
-    """`0100007F:1F90` is 127.0.0.1:8080: each 32-bit word is in the host's (little-endian) order."""
+    """`0100007F:1F90` is 127.0.0.1:8080: each 32-bit word is little-endian."""
     address, _, port = hexed.partition(":")
     words = [bytes.fromhex(address[i : i + 8])[::-1] for i in range(0, len(address), 8)]
     found = ipaddress.ip_address(b"".join(words))

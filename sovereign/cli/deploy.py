@@ -57,7 +57,7 @@ def _finish(state: deployment.Deployment, seconds: float) -> None:
     facts(
         {
             "base URL": state.base_url,
-            "key": state.secret or f"{state.deployed.key_id} (its secret was shown when it was made)",
+            "key": state.secret or f"{state.deployed.key_id} (shown when it was made)",
             "record": state.deployed.record,
             "place": _place_line(state.home),
         }
@@ -89,9 +89,7 @@ def down(
     erase_audit_log: Annotated[
         bool, typer.Option(help="With --erase: erase the audit logs too. Say it twice.")
     ] = False,
-    yes_erase_audit_log: Annotated[
-        bool, typer.Option(help="The second time it is said.")
-    ] = False,
+    yes_erase_audit_log: Annotated[bool, typer.Option(help="The second time it is said.")] = False,
 ) -> None:
     """Stop what was started; the audit log stays unless told otherwise twice."""
     where = home_of(home)

@@ -35,7 +35,7 @@ def create(
     tenant: Annotated[str, typer.Option(help="On whose behalf.")],
     purpose: Annotated[str, typer.Option(help="What for (GDPR Art. 5(1)(b)).")],
     home: HomeOption = None,
-    basis: Annotated[str, typer.Option(help="Legal basis, GDPR Art. 6(1).")] = "legitimate-interests",
+    basis: Annotated[str, typer.Option(help="GDPR Art. 6(1).")] = "legitimate-interests",
     data: Annotated[str, typer.Option(help="Class of the data sent.")] = "personal",
     subject: Annotated[str, typer.Option(help="Where the data subject is named.")] = "none",
     model: Annotated[list[str] | None, typer.Option(help="Only these models.")] = None,
@@ -83,8 +83,9 @@ def list_(home: HomeOption = None, as_json: JsonFlag = False) -> None:
     if as_json:
         give({"keys": [{**_public(key), "state": key.state(now)} for key in keys]})
         return
-    columns = ("id", "state", "tenant", "purpose", "basis", "data", "subject")
-    table(columns, [(k.id, k.state(now), k.tenant, k.purpose, k.basis, k.data, k.subject) for k in keys])
+    columns = ("id", "tenant", "purpose", "basis", "data", "subject")
+    rows = [[k.state(now), *(getattr(k, name) for name in columns)] for k in keys]
+    table(("state", *columns), rows)
 
 
 @app.command()

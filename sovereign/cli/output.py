@@ -28,9 +28,7 @@ def home_of(root: Path | None) -> Home:
 
 def policy_of(home: Home, profile: str | None = None, root: Path | None = None) -> Policy:
     """The policy of a home, with the places it declares itself."""
-    return policies.load(
-        root or home.policies, profile or home.settings.profile, home.own_places
-    )
+    return policies.load(root or home.policies, profile or home.settings.profile, home.own_places)
 
 
 def say(text: str) -> None:

@@ -23,7 +23,7 @@ OWN = "own"
 @app.command("list")
 def list_(
     home: HomeOption = None,
-    allowed: Annotated[bool, typer.Option(help="Only where personal data may be processed.")] = False,
+    allowed: Annotated[bool, typer.Option(help="Only where personal data may be.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Every place in the table, and whether it may process personal data now."""
@@ -32,7 +32,8 @@ def list_(
     for place in policy.places.values():
         answer = ask(policy, Question(place.code, "personal", "process", utcnow()))
         if answer.allowed or not allowed:
-            rows.append({**msgspec.to_builtins(place), "verdict": answer.verdict, "rule": answer.rule})
+            said = {"verdict": answer.verdict, "rule": answer.rule}
+            rows.append({**msgspec.to_builtins(place), **said})
     if as_json:
         give({"places": rows})
         return
@@ -59,7 +60,7 @@ def declare(
     under: Annotated[str, typer.Option(help="Whose law binds its operator: two letters.")],
     entity: Annotated[str, typer.Option(help="The legal entity that operates it.")],
     name: Annotated[str, typer.Option(help="A name for the place.")] = "this-site",
-    parent: Annotated[list[str] | None, typer.Option(help="Owner as NAME=CC, nearest first.")] = None,
+    parent: Annotated[list[str] | None, typer.Option(help="Owner NAME=CC, nearest first.")] = None,
     home: HomeOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -79,9 +80,7 @@ def declare(
     facts({"record": record or "none yet: there is no audit log here", "next": "make deploy"})
 
 
-def _provider(
-    country: str, under: str, entity: str, name: str, parents: list[str]
-) -> Provider:
+def _provider(country: str, under: str, entity: str, name: str, parents: list[str]) -> Provider:
     today: date = utcnow().date()
     content = {
         "id": OWN,
@@ -113,5 +112,3 @@ def _recorded(where: Home, code: str, country: str, under: str) -> str:
     with operator_trail(where) as log:
         written = log.record("place-declared", place=code, country=country, under=under).result()
     return str(written.name)
-
-

@@ -65,12 +65,15 @@ def show(
         for rule in policy.residency
     ]
     if as_json:
-        kept = list(policy.retention.values())
-        give({"digest": policy.digest, "profile": policy.profile, "residency": rules, "retention": kept})
+        name = {"digest": policy.digest, "profile": policy.profile}
+        give({**name, "residency": rules, "retention": list(policy.retention.values())})
         return
     facts({"profile": policy.profile, "digest": policy.digest})
     table(("rule", "kind", "because"), [(r["id"], r["kind"], r["because"]) for r in rules])
     table(
         ("kept", "at least", "at most", "because"),
-        [(k.id, f"{k.min_days} d", f"{k.max_days} d", k.because) for k in policy.retention.values()],
+        [
+            (kept.id, f"{kept.min_days} d", f"{kept.max_days} d", kept.because)
+            for kept in policy.retention.values()
+        ],
     )

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sovereign import host
-from sovereign.host import EngineProcess
 from sovereign.engines import ENGINES, Probe
+from sovereign.host import EngineProcess
 from sovereign.policy import Policy
 from sovereign.settings import Home
 

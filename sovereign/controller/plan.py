@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sovereign.host import EngineProcess
 from sovereign.controller.observe import Seen, Wanted
 from sovereign.engines import ENGINES
+from sovereign.host import EngineProcess
 from sovereign.policy import THIS_HOST, Policy
 from sovereign.registry import Endpoint, Snapshot
 from sovereign.residency import Decision, Question, decide, is_loopback

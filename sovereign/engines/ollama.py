@@ -9,6 +9,9 @@ named `…cloud` is answered by ollama.com through the same local API: both are 
 `OLLAMA_NO_CLOUD`, and such a name is refused besides. And a GGUF file whose chat template it does
 not recognise is served without one, which makes answers wander: `prepare` writes the template.
 
+KNOWN: a prompt longer than the context is cut at its beginning without a word, where the other
+engines refuse it. Whoever must know bounds the prompt before, in the gateway.
+
 KNOWN: Ollama has no per-tenant prefix cache and no way to turn its cache off, so that two tenants
 of one Ollama can learn from timing whether a long prompt was asked before. Where tenants must not,
 give each an endpoint or use vLLM.

@@ -13,6 +13,7 @@ from sovereign.engines import ENGINES
 from sovereign.errors import SovereignError
 from sovereign.evidence.verdict import State, Verdict
 from sovereign.policy import Policy
+from sovereign.policy.shapes import RetentionClass
 from sovereign.registry import Registry
 from sovereign.residency import Question, decide, is_loopback
 from sovereign.settings import Home
@@ -73,14 +74,17 @@ def retention_met(site: Site) -> Verdict:
         kept = site.policy.retention.get(item.retention_class)
         if kept is None:
             overdue.append(f"{item.id}: no rule for {item.retention_class}")
-        elif kept.max_days != "unlimited" and not item.held:
-            if item.oldest + timedelta(days=kept.max_days) < site.now:
-                overdue.append(f"{item.id}: older than {kept.max_days} days")
+        elif not item.held and _is_overdue(kept, item.oldest, site.now):
+            overdue.append(f"{item.id}: older than {kept.max_days} days")
     if overdue:
         return Verdict(State.FAIL, "; ".join(overdue[:5]))
     if count == 0:
         return Verdict(State.UNKNOWN, "no sink could be read")
     return Verdict(State.PASS, f"{count} items in every sink, none overdue")
+
+
+def _is_overdue(kept: RetentionClass, oldest: datetime, now: datetime) -> bool:
+    return kept.max_days != "unlimited" and oldest + timedelta(days=kept.max_days) < now
 
 
 def telemetry_off(site: Site) -> Verdict:
@@ -105,7 +109,7 @@ def ports_closed(site: Site) -> Verdict:
         return Verdict(State.FAIL, f"the engine listens on {', '.join(open_ones)}")
     chosen = site.home.settings
     if chosen.place == "this-host" and not is_loopback(chosen.gateway.listen):
-        return Verdict(State.FAIL, f"the gateway is to listen on {chosen.gateway.listen}, undeclared")
+        return Verdict(State.FAIL, f"undeclared gateway listener {chosen.gateway.listen}")
     return Verdict(State.PASS, f"the engine listens on {', '.join(process.listeners)} only")
 
 

@@ -60,9 +60,7 @@ class Call:
             async with asyncio.timeout(timeout_s):
                 return await self._read(max_bytes)
         except TimeoutError:
-            raise Denied(
-                "body-too-slow", f"the body did not arrive within {timeout_s} s"
-            ) from None
+            raise Denied("body-too-slow", f"the body did not arrive within {timeout_s} s") from None
 
     async def _read(self, max_bytes: int) -> bytes:
         parts: list[bytes] = []

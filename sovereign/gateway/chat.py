@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import hmac
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +82,9 @@ async def chat(bench: Bench, view: View, call: Call) -> None:
         raise
     except TimeoutError:
         await _complete(bench, admitted, "timed-out", 504)
-        raise Denied("engine-timed-out", "the answer took too long", record=admitted.record) from None
+        raise Denied(
+            "engine-timed-out", "the answer took too long", record=admitted.record
+        ) from None
 
 
 async def admit(bench: Bench, view: View, call: Call, key: Key, wish: Wish) -> Admitted:
@@ -180,10 +183,8 @@ async def _stream(bench: Bench, call: Call, admitted: Admitted, answer: Answer) 
     relay = Relay(call.dialect, wants_usage=admitted.wish.wants_usage)
     await call.start(200, [*SSE, *_labels(bench, admitted)])
     outcome = "engine-failed"
-    try:
+    with suppress(Denied):  # the headers are out: the stream ends with an error event instead
         outcome = await _pump(bench, call, relay, answer)
-    except Denied:
-        pass  # the headers are out: the stream ends with an error event instead
     await _complete(bench, admitted, outcome, 200, relay.usage, relay.finish)
     if outcome == "answered":
         await call.write(relay.rest() + DONE, more=False)

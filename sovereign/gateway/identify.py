@@ -22,7 +22,7 @@ def identify(call: Call, known: Known, now: datetime) -> Key:
     given = call.header(b"authorization") or ""
     secret = given[len(_BEARER) :].strip() if given[: len(_BEARER)].lower() == _BEARER else ""
     if not secret.startswith(PREFIX) or len(secret) > SECRET_MAX_CHARS:
-        raise Denied("key-missing-or-unknown", "send a key of this site: Authorization: Bearer sov_…")
+        raise Denied("key-missing-or-unknown", "send a key of this site as a bearer token")
     key = known.keys.get(fingerprint(secret))
     if key is None:
         raise Denied("key-missing-or-unknown", "this site does not know that key")

@@ -53,9 +53,8 @@ class Relay:
             return b""
         if not event.startswith(b"data:"):
             return b""
-        if event.count(b'"finish_reason"') == 1 and any(mark in event for mark in _RUNNING):
-            if b'"usage":{' not in event:
-                return event + b"\n\n"
+        if _is_running(event):
+            return event + b"\n\n"
         return self._decoded(msgspec.json.decode(event[5:].strip()))
 
     def _decoded(self, chunk: dict[str, Any]) -> bytes:
@@ -81,6 +80,12 @@ class Relay:
         if self._last is not None and self.usage:
             self._last["usage"] = self.usage
         return b""
+
+
+def _is_running(event: bytes) -> bool:
+    """True for a chunk in the middle of an answer, by its bytes alone."""
+    marked = any(mark in event for mark in _RUNNING)
+    return marked and event.count(b'"finish_reason"') == 1 and b'"usage":{' not in event
 
 
 def _event(chunk: dict[str, Any]) -> bytes:

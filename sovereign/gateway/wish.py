@@ -13,18 +13,52 @@ import msgspec
 from sovereign.gateway.refusal import Denied
 
 SHARED_FIELDS = frozenset(
-    "model messages temperature top_p max_tokens stream stop metadata response_format tools "
-    "tool_choice presence_penalty frequency_penalty n prediction parallel_tool_calls "
-    "reasoning_effort prompt_cache_key service_tier logprobs top_logprobs".split()
+    {
+        "model",
+        "messages",
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "stream",
+        "stop",
+        "metadata",
+        "response_format",
+        "tools",
+        "tool_choice",
+        "presence_penalty",
+        "frequency_penalty",
+        "n",
+        "prediction",
+        "parallel_tool_calls",
+        "reasoning_effort",
+        "prompt_cache_key",
+        "service_tier",
+        "logprobs",
+        "top_logprobs",
+    }
 )
-MISTRAL_FIELDS = SHARED_FIELDS | frozenset(
-    "random_seed safe_prompt prompt_mode guardrails min_tokens repetition_penalty top_k "
-    "prompt_logprobs".split()
-)
-OPENAI_FIELDS = SHARED_FIELDS | frozenset(
-    "max_completion_tokens stream_options seed user store logit_bias verbosity modalities "
-    "safety_identifier prompt_cache_retention".split()
-)
+MISTRAL_FIELDS = SHARED_FIELDS | {
+    "random_seed",
+    "safe_prompt",
+    "prompt_mode",
+    "guardrails",
+    "min_tokens",
+    "repetition_penalty",
+    "top_k",
+    "prompt_logprobs",
+}
+OPENAI_FIELDS = SHARED_FIELDS | {
+    "max_completion_tokens",
+    "stream_options",
+    "seed",
+    "user",
+    "store",
+    "logit_bias",
+    "verbosity",
+    "modalities",
+    "safety_identifier",
+    "prompt_cache_retention",
+}
 MESSAGES_MAX = 4096
 CHOICES_MAX = 16
 DATA_URL_MAX_CHARS = 2_000_000
@@ -51,7 +85,9 @@ def read(raw: bytes, dialect: str) -> Wish:
     for name in body:
         if name not in allowed:
             raise Denied(
-                "field-unknown", f"extra_forbidden: no field is called {name[:64]!r}", param=name[:64]
+                "field-unknown",
+                f"extra_forbidden: no field is called {name[:64]!r}",
+                param=name[:64],
             )
     model, messages = body.get("model"), body.get("messages")
     if not isinstance(model, str) or not model:

@@ -26,7 +26,8 @@ class DatedLog:
         if size >= DAY_MAX_BYTES:
             return
         with path.open("ab") as file:
-            file.write(data if size + len(data) < DAY_MAX_BYTES else _FULL.rjust(DAY_MAX_BYTES - size))
+            fits = size + len(data) < DAY_MAX_BYTES
+            file.write(data if fits else _FULL.rjust(DAY_MAX_BYTES - size))
 
 
 def day_of(path: Path) -> datetime | None:

@@ -9,7 +9,6 @@ import http.client
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -119,7 +118,8 @@ def find_engine(deployment: Deployment) -> str:
 def create_logs(deployment: Deployment) -> str:
     """Every writer of this home has its logs; existing ones are left alone."""
     home = deployment.home
-    made = [w for w in WRITERS if trail.create(home.audit, home.keys, home.trust, w, home.settings.site)]
+    site = home.settings.site
+    made = [w for w in WRITERS if trail.create(home.audit, home.keys, home.trust, w, site)]
     if made:
         deployment.changed.append("logs")
         return f"created for {', '.join(made)} under {home.audit}"
@@ -218,7 +218,10 @@ def _clock(endpoint: Endpoint) -> str:
 
 def _stop_if_given_up(home: Home) -> None:
     state = control.state(home)
-    given_up = [c.name for c in state.children if c.state == "given-up"] if state else ["supervisor"]
+    children = state.children if state else []
+    given_up = [child.name for child in children if child.state == "given-up"]
+    if state is None:
+        given_up = ["supervisor"]
     if given_up:
         raise Unavailable(
             f"{given_up[0]} ended again and again and was given up",
@@ -287,5 +290,3 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("log verifies", verify_logs),
 )
 """The story in order. Settings and policy come before it, in `begin`."""
-
-

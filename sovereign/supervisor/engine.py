@@ -82,7 +82,9 @@ def check_weights(home: Home, policy: Policy, spec: LaunchSpec) -> str:
     """
     found = ENGINES[home.settings.engine.name].model_digest(spec.model)
     package = policy.models[home.settings.engine.model].sources.package
-    if package is not None and not home.settings.engine.weights and found != f"sha256:{package.sha256}":
+    if home.settings.engine.weights or package is None:
+        return found
+    if found != f"sha256:{package.sha256}":
         raise WeightsDiffer(
             f"the weights of {spec.served_name} are not those the policy pins",
             found=found,

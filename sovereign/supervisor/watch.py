@@ -34,7 +34,10 @@ _PASSED_ON_PREFIXES = ("SOVEREIGN_", "XDG_", "LC_")
 
 
 class ChildState(msgspec.Struct):
-    """What the supervisor knows of one child. `state`: starting, running, waiting, given-up, stopped."""
+    """What the supervisor knows of one child.
+
+    `state` is starting, running, waiting (before a restart), given-up or stopped.
+    """
 
     name: str
     state: str = "starting"

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -62,8 +62,15 @@ class Running:
         upstream = self.engine.chat(body, ctx)
         return self.send(upstream.path, json.dumps(upstream.body))
 
-    def send(self, path: str, text: str) -> tuple[int, bytes]:
-        connection = HTTPConnection(self.spec.host, self.spec.port, timeout=120)
+    def provoke(self) -> None:
+        """Send every hostile body, and leave when no answer comes: a client gone is one more
+        outcome that must not be printed about."""
+        for text in hostile_bodies(self.spec.served_name):
+            with suppress(TimeoutError):
+                self.send("/v1/chat/completions", text, timeout_s=4)
+
+    def send(self, path: str, text: str, timeout_s: float = 120) -> tuple[int, bytes]:
+        connection = HTTPConnection(self.spec.host, self.spec.port, timeout=timeout_s)
         try:
             connection.request("POST", path, text, {"content-type": "application/json"})
             answer = connection.getresponse()
@@ -135,3 +142,35 @@ def question(text: str, **more: Any) -> dict[str, Any]:
         "random_seed": 7,
         **more,
     }
+
+
+def hostile_bodies(model: str) -> list[str]:
+    """Requests an engine refuses or stumbles over, each with the canary where it would be quoted
+    in a message about what is wrong."""
+    schemas: list[object] = [
+        {"type": CANARY},
+        {"type": "string", "pattern": f"^{CANARY}[("},
+        {"$ref": f"#/definitions/{CANARY}"},
+        {"type": "object", "properties": {CANARY: {"type": CANARY}}, "required": [CANARY]},
+        {"allOf": CANARY},
+    ]
+    formats = [
+        {"type": "json_schema", "json_schema": {"name": CANARY, "schema": schema}}
+        for schema in schemas
+    ]
+    tool = {"type": "function", "function": {"name": CANARY, "parameters": {"type": CANARY}}}
+    told = question("x") | {"model": model, "max_tokens": 4}
+    bodies: list[object] = [
+        {"model": CANARY, "messages": []},
+        {"model": model, "messages": CANARY},
+        {"model": model, "messages": [{"role": CANARY, "content": CANARY}], "max_tokens": 4},
+        {"model": model, "messages": [{"role": "user", "content": [{"type": CANARY}]}]},
+        told | {"tools": [tool], "tool_choice": "required"},
+        told | {"tools": [tool], "tool_choice": CANARY},
+        told | {"stop": {CANARY: CANARY}, CANARY: CANARY},
+        told | {"grammar": CANARY},
+        question(CANARY * 2000) | {"model": model, "max_tokens": 4},
+        *[told | {"response_format": response_format} for response_format in formats],
+    ]
+    broken = f'{{"model": "{CANARY}" "messages": [{{'
+    return [broken, *[json.dumps(body) for body in bodies]]

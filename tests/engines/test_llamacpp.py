@@ -73,17 +73,7 @@ def test_nothing_asked_is_ever_printed_even_when_it_is_refused(smol: Running) ->
     """At llama.cpp's default level a rejected schema stands in the output, with its words."""
     smol.chat(question(f"{CANARY} hello", max_tokens=4))
     smol.stream(question(f"{CANARY} hello", max_tokens=4))
-    path = "/v1/chat/completions"
-    for text in (
-        f'{{"model": "{CANARY}" "messages": [{{',
-        json.dumps({"messages": CANARY}),
-        json.dumps({"messages": [{"role": CANARY, "content": CANARY}]}),
-        json.dumps({"messages": [{"role": "user", "content": [{"type": CANARY}]}]}),
-        json.dumps(question("x", response_format=_schema({"type": CANARY}))),
-        json.dumps(question("x", grammar=CANARY)),
-        json.dumps(question(CANARY * 1000)),
-    ):
-        smol.send(path, text)
+    smol.provoke()
     assert CANARY not in smol.printed()
     assert "listening on http://127.0.0.1" in smol.printed()
 
@@ -170,10 +160,6 @@ def test_the_packaged_model_is_the_one_we_tested() -> None:
     assert model_digest(packaged_model()) == (
         "sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
     )
-
-
-def _schema(schema: object) -> object:
-    return {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
 
 
 def _get(it: Running, path: str) -> tuple[int, bytes]:

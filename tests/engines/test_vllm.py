@@ -129,18 +129,7 @@ def test_nothing_asked_is_ever_printed_even_when_it_is_refused(tiny: Running) ->
     """Warnings about a bad tool or schema would carry the client's own words."""
     tiny.chat(question(f"{CANARY} hello", max_tokens=4, stop=[CANARY]))
     tiny.stream(question(f"{CANARY} hello", max_tokens=4))
-    path = "/v1/chat/completions"
-    schema = {"type": "json_schema", "json_schema": {"name": CANARY, "schema": {"type": CANARY}}}
-    tool = {"type": "function", "function": {"name": CANARY, "parameters": {"type": CANARY}}}
-    for text in (
-        f'{{"model": "{CANARY}" "messages": [{{',
-        json.dumps({"model": CANARY, "messages": []}),
-        json.dumps({"model": "tiny-mixtral", "messages": CANARY}),
-        json.dumps(question("x") | {"model": "tiny-mixtral", "response_format": schema}),
-        json.dumps(question("x") | {"model": "tiny-mixtral", "tools": [tool], CANARY: CANARY}),
-        json.dumps(question(CANARY * 2000) | {"model": "tiny-mixtral"}),
-    ):
-        tiny.send(path, text)
+    tiny.provoke()
     printed = tiny.printed()
     assert CANARY not in printed
     assert "127.0.0.1" not in "\n".join(line for line in printed.splitlines() if "POST" in line)

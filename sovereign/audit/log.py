@@ -1,0 +1,307 @@
+"""One log and its one writer: append, acknowledge, publish, recover.
+
+The life of a record, with what a crash leaves behind at each step:
+
+ 1. `append` checks it and puts its bytes into the queue.          nothing; nobody was told
+ 2. The writer thread takes everything that waits, as one group,
+    hashes it into the tree and signs a checkpoint over it.        nothing; nobody was told
+ 3. It writes entries and checkpoint as one journal frame.         a torn frame, dropped and counted
+ 4. fdatasync. From here on the group is durable.                  the group is recovered
+ 5. It tells everybody who waits: ACKNOWLEDGED.                    the same
+ 6. Within a second it publishes bundles, tiles and checkpoint.    files a reader may see; recovery
+                                                                   writes them again
+ 7. Now and then it settles: syncs what is published and begins    either journal, whole: the new one
+    a new journal, by rename.                                      replaces the old in one step
+
+The disk is synced as soon as it is free, never on a timer: whoever comes while a group is on
+its way makes up the next one. Opening a log runs steps 6 and 7 over what the journal holds, so
+recovery is the normal path. When a write or a sync fails, the log stops: the group is told so,
+and nothing is accepted until it is opened again, because after a failed sync nobody knows what
+is on the disk.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Protocol
+
+from sovereign.audit import checkpoint, journal, record
+from sovereign.audit.disk import Disk
+from sovereign.audit.merkle import Tree, leaf_hash
+from sovereign.audit.note import SignerKey
+from sovereign.audit.store import Store
+from sovereign.audit.tiles import CHECKPOINT, pack
+from sovereign.errors import HistorySplit, LogMissing, LogUnwritable
+
+GROUP_MAX = 4096
+QUEUE_MAX = 65_536
+PUBLISH_EVERY_S = 0.2
+"""Publication follows acknowledgement within this, well inside the promised second."""
+JOURNAL_MAX_BYTES = 8 * 1024 * 1024
+CLOSE_TIMEOUT_S = 60.0
+
+Clock = Callable[[], datetime]
+
+
+class Waiter(Protocol):
+    """Whoever waits for a record; called from the writer thread, once."""
+
+    def acknowledged(self, index: int) -> None:
+        """The record is durable at this index."""
+        ...
+
+    def failed(self, error: LogUnwritable) -> None:
+        """The record is not acknowledged; whether it is on the disk is not known."""
+        ...
+
+
+def create(disk: Disk, key: SignerKey, clock: Clock) -> None:
+    """Begin a log in an empty folder: an explicit act, never a side effect of opening.
+
+    The first entry is `log-created`. A crash leaves a folder without a journal, which does
+    not open, and in which `create` can be run again.
+
+    Raises:
+        LogLocked, LogUnwritable: nothing that opens was left behind.
+    """
+    disk.lock()
+    try:
+        entry = record.encode("log-created", {"origin": key.name}, clock())
+        tree = Tree()
+        tree.append(leaf_hash(entry))
+        store = Store(disk, key, 0)
+        store.publish(tree, [entry], store.signed(tree, key.name))
+        store.settle()
+        _begin_journal(disk, store.settled)
+    except OSError as error:
+        raise LogUnwritable(f"the log could not be created: {error.strerror}") from error
+    finally:
+        disk.unlock()
+
+
+def _begin_journal(disk: Disk, base: int) -> None:
+    """Put a fresh journal in place of the old one; a crash leaves one or the other, whole."""
+    fresh = journal.PATH + ".new"
+    disk.write(fresh, journal.base_frame(base))
+    disk.sync(fresh)
+    disk.rename(fresh, journal.PATH)
+    disk.sync(".")
+
+
+class Log:
+    """An open log. Appending is safe from any thread; one thread of its own writes.
+
+    `failure` says why the log stopped; None while it works.
+    """
+
+    def __init__(self, disk: Disk, key: SignerKey, clock: Clock) -> None:
+        """Open: take the lock, recover, and note in the log that a writer took it up again.
+
+        Raises:
+            LogMissing: there is no log here.
+            LogLocked: another process writes it.
+            JournalDamaged, TileDamaged, TileMissing, HistorySplit: stop and look.
+        """
+        self._disk = disk
+        self._key = key
+        self._clock = clock
+        self.failure: LogUnwritable | None = None
+        self._queue: deque[tuple[bytes, Waiter]] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        disk.lock()
+        try:
+            self._recover()
+        except BaseException:
+            disk.unlock()
+            raise
+        self._thread = threading.Thread(target=self._write, name=f"log {key.name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def origin(self) -> str:
+        """The log's name."""
+        return self._key.name
+
+    @property
+    def size(self) -> int:
+        """Entries acknowledged so far."""
+        return self._tree.size
+
+    # --- recovery ---------------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        raw = self._disk.read(journal.PATH)
+        if raw is None:
+            raise LogMissing(
+                f"there is no log {self.origin} here", next_step="sovereign audit create, once"
+            )
+        found = journal.parse(raw)
+        self._store = Store(self._disk, self._key, found.base)
+        self._tree = self._store.load()
+        self._refuse_lost_tiles(found)
+        entries = self._replay(found)
+        published = self._published_size()
+        try:
+            if entries:
+                self._store.publish(self._tree, entries, self._note())
+            clean = not entries and published == found.base and not found.torn_bytes
+            self._store.settle()
+            _begin_journal(self._disk, self._store.settled)
+            self._journal_bytes = len(journal.base_frame(0))
+            self._file = self._disk.append_to(journal.PATH, self._journal_bytes)
+            self._unpublished: list[bytes] = []
+            self._published_at = time.monotonic()
+            self._note_reopening(clean=clean, torn_bytes=found.torn_bytes)
+        except OSError as error:
+            raise LogUnwritable(f"the log could not be opened: {error.strerror}") from error
+
+    def _refuse_lost_tiles(self, found: journal.Journal) -> None:
+        """The settled tiles must lead to the root of the checkpoint that was settled with them."""
+        raw = self._disk.read(CHECKPOINT)
+        served = checkpoint.read(raw, self._key.verifier) if raw else None
+        if served is not None and served.size == found.base and served.root != self._tree.root():
+            raise HistorySplit(f"the tiles of {self.origin} are not those it signed")
+
+    def _replay(self, found: journal.Journal) -> list[bytes]:
+        entries: list[bytes] = []
+        for group in found.groups:
+            if group.first != self._tree.size:
+                raise HistorySplit(f"the journal of {self.origin} skips from {self._tree.size}")
+            for entry in group.entries:
+                self._tree.append(leaf_hash(entry))
+            entries += group.entries
+            covered = checkpoint.read(group.note, self._key.verifier)
+            root = self._tree.root()
+            if covered is None or (covered.size, covered.root) != (self._tree.size, root):
+                raise HistorySplit(f"the journal of {self.origin} is not what its writer signed")
+        return entries
+
+    def _published_size(self) -> int:
+        raw = self._disk.read(CHECKPOINT)
+        served = checkpoint.read(raw, self._key.verifier) if raw else None
+        return -1 if served is None else served.size
+
+    def _note_reopening(self, *, clean: bool, torn_bytes: int) -> None:
+        fields = {
+            "size": self._tree.size,
+            "ended": "cleanly" if clean else "in-a-crash",
+            "torn_bytes": torn_bytes,
+        }
+        self._commit([record.encode("log-reopened", fields, self._clock())])
+
+    # --- the writer's thread ----------------------------------------------------------------
+
+    def append(self, kind: str, fields: Mapping[str, str | int], waiter: Waiter) -> None:
+        """Put a record into the next group; `waiter` hears of it once it is acknowledged.
+
+        Raises:
+            RecordInvalid: it is not as the table says. Nothing was queued.
+            LogUnwritable: the log has stopped, is closed, or its queue is full.
+        """
+        entry = record.encode(kind, fields, self._clock())
+        with self._wake:
+            if self.failure is not None:
+                raise self.failure
+            if self._closing or len(self._queue) >= QUEUE_MAX:
+                raise LogUnwritable(
+                    f"the log {self.origin} takes no more: "
+                    + ("it is closed" if self._closing else f"{QUEUE_MAX} records wait")
+                )
+            self._queue.append((entry, waiter))
+            self._wake.notify()
+
+    def _write(self) -> None:
+        group: list[tuple[bytes, Waiter]] = []
+        try:
+            while True:
+                group = self._take()
+                if group:
+                    first = self._tree.size
+                    self._commit([entry for entry, _ in group])
+                    for i, (_, waiter) in enumerate(group):
+                        waiter.acknowledged(first + i)
+                    group = []
+                self._publish_when_due()
+                if self._closing and not self._queue:
+                    self._finish()
+                    return
+        except OSError as error:
+            self._stop(error, group)
+
+    def _take(self) -> list[tuple[bytes, Waiter]]:
+        """Everything that waits, up to `GROUP_MAX`; empty when it is time to publish."""
+        with self._wake:
+            if not self._queue and not self._closing:
+                self._wake.wait(self._until_publication())
+            count = min(len(self._queue), GROUP_MAX)
+            return [self._queue.popleft() for _ in range(count)]
+
+    def _until_publication(self) -> float | None:
+        if not self._unpublished:
+            return None
+        return max(0.0, self._published_at + PUBLISH_EVERY_S - time.monotonic())
+
+    def _commit(self, entries: list[bytes]) -> None:
+        """Steps 2 to 4: one frame, one fdatasync, for the whole group."""
+        first = self._tree.size
+        for entry in entries:
+            self._tree.append(leaf_hash(entry))
+        frame = journal.group_frame(first, pack(entries), self._note())
+        self._file.write(frame)
+        self._file.sync()
+        self._journal_bytes += len(frame)
+        self._unpublished += entries
+
+    def _note(self) -> bytes:
+        return self._store.signed(self._tree, self.origin)
+
+    def _publish_when_due(self) -> None:
+        """Steps 6 and 7, when the time has come or the journal is long."""
+        if self._journal_bytes > JOURNAL_MAX_BYTES:
+            self._settle()
+        elif self._unpublished and self._until_publication() == 0.0:
+            self._publish()
+
+    def _publish(self) -> None:
+        if self._unpublished:
+            self._store.publish(self._tree, self._unpublished, self._note())
+            self._unpublished = []
+        self._published_at = time.monotonic()
+
+    def _settle(self) -> None:
+        self._publish()
+        self._store.settle()
+        _begin_journal(self._disk, self._store.settled)
+        self._file.close()
+        self._journal_bytes = len(journal.base_frame(0))
+        self._file = self._disk.append_to(journal.PATH, self._journal_bytes)
+        self._store.sweep()
+
+    def _finish(self) -> None:
+        self._settle()
+        self._file.close()
+
+    def _stop(self, error: OSError, group: list[tuple[bytes, Waiter]]) -> None:
+        reason = LogUnwritable(
+            f"the log {self.origin} stopped: {error.strerror or type(error).__name__}",
+            next_step="mend the disk, then start the writer again; opening recovers the log",
+        )
+        with self._wake:
+            self.failure = reason
+            waiting = [*group, *self._queue]
+            self._queue.clear()
+        for _, waiter in waiting:
+            waiter.failed(reason)
+
+    def close(self) -> None:
+        """Let what waits be acknowledged, publish and settle, and let the next writer in."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(CLOSE_TIMEOUT_S)
+        self._disk.unlock()
+
+

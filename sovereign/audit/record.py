@@ -1,0 +1,243 @@
+"""What a record may hold: the one table of types and fields, and their canonical bytes.
+
+A record is canonical JSON (RFC 8785, of which strings and whole numbers up to 2**53 - 1
+are all we use): keys sorted, no spaces. Each carries 16 random bytes of salt, so that its
+hash says nothing once the entry itself is erased. There is no field for content, and a
+value that is too long for a name is refused, so content cannot slip in under one.
+
+`docs/formats/records.md` is compared with the table by a test.
+"""
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from sovereign.errors import NaiveTime, RecordInvalid
+
+VERSION = 1
+INTEGER_MAX = 2**53 - 1
+NAME_MAX_CHARS = 256
+REASON_MAX_CHARS = 1024
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_SALT = re.compile(r"[0-9a-f]{32}")
+_ENCODER = msgspec.json.Encoder(order="sorted")
+
+
+class Kind(Enum):
+    """What a field holds."""
+
+    NAME = "a name, code or digest of at most 256 characters"
+    REASON = "one of our own sentences, at most 1024 characters"
+    INTEGER = "a whole number from 0 to 2**53 - 1"
+    TIME = "UTC with microseconds, as 2026-11-23T12:00:00.000000Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field's kind, and whether a record may go without it."""
+
+    kind: Kind
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RecordType:
+    """Where records of a type go, and what they hold. `stream` is "any" for the log's own."""
+
+    stream: str
+    says: str
+    fields: Mapping[str, Field]
+
+
+N, R, I, T = Field(Kind.NAME), Field(Kind.REASON), Field(Kind.INTEGER), Field(Kind.TIME)  # noqa: E741 - a table's shorthand
+OPTIONAL = Field(Kind.NAME, required=False)
+
+STREAMS = ("event", "security", "evidence")
+RECORD_TYPES: dict[str, RecordType] = {
+    "log-created": RecordType("any", "The log begins.", {"origin": N}),
+    "log-reopened": RecordType(
+        "any",
+        "A writer took the log up again; torn bytes are of a group nobody was told of.",
+        {"size": I, "ended": N, "torn_bytes": I},
+    ),
+    "filler": RecordType("any", "Fills a bundle on a quiet stream so that it can expire.", {}),
+    "decision": RecordType(
+        "event",
+        "What was decided about one request, before anything was answered.",
+        {
+            "request": I,
+            "tenant": N,
+            "key": N,
+            "purpose": N,
+            "basis": N,
+            "subject": OPTIONAL,
+            "data": N,
+            "verb": N,
+            "model": N,
+            "endpoint": OPTIONAL,
+            "engine": OPTIONAL,
+            "place": OPTIONAL,
+            "verdict": N,
+            "rule": N,
+            "policy": N,
+        },
+    ),
+    "completion": RecordType(
+        "event",
+        "How a request that was let through ended; `decision` is the index of its decision.",
+        {
+            "decision": I,
+            "outcome": N,
+            "status": I,
+            "tokens_in": I,
+            "tokens_out": I,
+            "latency_us": I,
+            "finish": N,
+        },
+    ),
+    "refusals": RecordType(
+        "security",
+        "How often one source was refused in one minute before anybody was identified.",
+        {"source": N, "minute": N, "code": N, "count": I},
+    ),
+    "key-created": RecordType(
+        "security", "An API key was made.", {"key": N, "tenant": N, "purpose": N, "by": N}
+    ),
+    "key-revoked": RecordType(
+        "security", "An API key was revoked.", {"key": N, "tenant": N, "purpose": N, "by": N}
+    ),
+    "policy-loaded": RecordType(
+        "evidence", "A process took up a policy.", {"policy": N, "profile": N}
+    ),
+    "attestation": RecordType(
+        "evidence",
+        "The controller vouches for an endpoint's place until `expires_at`.",
+        {"endpoint": N, "place": N, "signal": N, "expires_at": T, "verdict": N, "rule": N},
+    ),
+    "quarantine": RecordType(
+        "evidence", "An endpoint may not be used.", {"endpoint": N, "code": N, "reason": R}
+    ),
+    "release": RecordType(
+        "evidence", "An endpoint may be used again.", {"endpoint": N, "code": N, "reason": R}
+    ),
+    "observation": RecordType(
+        "evidence", "Something seen that changed nothing.", {"endpoint": N, "what": N, "found": R}
+    ),
+    "retention-run": RecordType(
+        "evidence", "A run of the retention rules.", {"due": I, "erased": I, "kept": I}
+    ),
+    "erasure": RecordType(
+        "evidence",
+        "A receipt: these entries of a log, or this item of another sink, are erased.",
+        {"log": N, "first": I, "last": I, "rule": N, "item": OPTIONAL},
+    ),
+    "plan-decision": RecordType(
+        "evidence",
+        "What the guard decided about a resource of a plan.",
+        {
+            "stack": N,
+            "resource": N,
+            "place": N,
+            "data": N,
+            "verb": N,
+            "verdict": N,
+            "rule": N,
+            "policy": N,
+        },
+    ),
+    "deployment": RecordType("evidence", "A step of a deployment.", {"step": N, "outcome": N}),
+    "place-declared": RecordType(
+        "evidence", "The operator said where this host is.", {"place": N, "country": N, "under": N}
+    ),
+}
+_COMMON = {"v", "type", "at", "salt"}
+
+
+def encode(kind: str, fields: Mapping[str, str | int], at: datetime, salt: bytes = b"") -> bytes:
+    """Return the canonical bytes of a record.
+
+    Args:
+        at: aware time; written in UTC with microseconds.
+        salt: 16 random bytes; left out, they are drawn here.
+
+    Raises:
+        RecordInvalid: a field is missing, unknown or of the wrong kind. Nothing was written.
+        NaiveTime: `at` has no time zone.
+    """
+    if at.tzinfo is None:
+        raise NaiveTime("a record needs a time with a zone")
+    record: dict[str, Any] = {
+        "v": VERSION,
+        "type": kind,
+        "at": written(at),
+        "salt": (salt or secrets.token_bytes(16)).hex(),
+        **fields,
+    }
+    fault = find_fault(record)
+    if fault:
+        raise RecordInvalid(f"a {kind!r} record cannot be written: {fault}")
+    return _ENCODER.encode(record)
+
+
+def written(time: datetime) -> str:
+    """A time as records hold it."""
+    offset = time.utcoffset()
+    return f"{(time - offset if offset else time):%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+def parse(entry: bytes) -> dict[str, Any]:
+    """Return a record's fields.
+
+    Raises:
+        RecordInvalid: not JSON, not in canonical form, or not as the table says.
+    """
+    try:
+        record = msgspec.json.decode(entry)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise RecordInvalid("the entry is not JSON") from None
+    if not isinstance(record, dict) or _ENCODER.encode(record) != entry:
+        raise RecordInvalid("the entry is not in canonical form")
+    fault = find_fault(record)
+    if fault:
+        raise RecordInvalid(fault)
+    return record
+
+
+def find_fault(record: Mapping[str, Any]) -> str:
+    """The first thing that is wrong with a record, "" when nothing is."""
+    kind = RECORD_TYPES.get(record.get("type", ""))
+    if kind is None:
+        return "no such type of record"
+    if record.get("v") != VERSION or not _matches(_TIME, record.get("at")):
+        return "no version or no time"
+    if not _matches(_SALT, record.get("salt")):
+        return "no salt"
+    for name, field in kind.fields.items():
+        if name not in record:
+            if field.required:
+                return f"the field {name!r} is missing"
+        elif not _is(field.kind, record[name]):
+            return f"the field {name!r} is not {field.kind.value}"
+    if len(record) > len(_COMMON) + len(kind.fields) or record.keys() - _COMMON - kind.fields.keys():
+        return "it has a field that is not in the table"
+    return ""
+
+
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is(kind: Kind, value: object) -> bool:
+    if kind is Kind.INTEGER:
+        return type(value) is int and 0 <= value <= INTEGER_MAX
+    if not isinstance(value, str):
+        return False
+    if kind is Kind.TIME:
+        return _TIME.fullmatch(value) is not None
+    return len(value) <= (NAME_MAX_CHARS if kind is Kind.NAME else REASON_MAX_CHARS)
