@@ -5,6 +5,7 @@ SovereignError
     ResidencyRefused          residency-refused
     DeclarationMissing        place-undeclared
     WeightsDiffer             weights-differ
+    AuditFinding              audit-finding
   BadInput                  a file or an argument does not mean anything        exit 2
     PolicyUnreadable          policy-unreadable
     SettingsUnreadable        settings-unreadable
@@ -98,6 +99,12 @@ class WeightsDiffer(Refused):
     """The weights on this machine are not the ones the policy pins. Nothing was started."""
 
     code = "weights-differ"
+
+
+class AuditFinding(Refused):
+    """A log does not verify. Nothing was changed; keep everything as it is."""
+
+    code = "audit-finding"
 
 
 class BadInput(SovereignError):

@@ -10,8 +10,8 @@ The life of a record, with what a crash leaves behind at each step:
  5. It tells everybody who waits: ACKNOWLEDGED.                    the same
  6. Within a second it publishes bundles, tiles and checkpoint.    files a reader may see; recovery
                                                                    writes them again
- 7. Now and then it settles: syncs what is published and begins    either journal, whole: the new one
-    a new journal, by rename.                                      replaces the old in one step
+ 7. Now and then it settles: syncs what is published and begins    either journal, whole: the new
+    a new journal, by rename.                                      one replaces it in one step
 
 The disk is synced as soon as it is free, never on a timer: whoever comes while a group is on
 its way makes up the next one. Opening a log runs steps 6 and 7 over what the journal holds, so
@@ -24,12 +24,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 from sovereign.audit import checkpoint, journal, record
 from sovereign.audit.disk import Disk
-from sovereign.audit.merkle import Tree, leaf_hash
+from sovereign.audit.merkle import TILE_WIDTH, Tree, leaf_hash
 from sovereign.audit.note import SignerKey
 from sovereign.audit.store import Store
 from sovereign.audit.tiles import CHECKPOINT, pack
@@ -43,6 +43,11 @@ JOURNAL_MAX_BYTES = 8 * 1024 * 1024
 CLOSE_TIMEOUT_S = 60.0
 
 Clock = Callable[[], datetime]
+
+
+def utcnow() -> datetime:
+    """The clock of a log that is made outside any service."""
+    return datetime.now(UTC)
 
 
 class Waiter(Protocol):
@@ -64,10 +69,12 @@ def create(disk: Disk, key: SignerKey, clock: Clock) -> None:
     not open, and in which `create` can be run again.
 
     Raises:
+        HistorySplit: a log stands here and has lost its journal; it is left as it is.
         LogLocked, LogUnwritable: nothing that opens was left behind.
     """
     disk.lock()
     try:
+        _refuse_remains(disk, key)
         entry = record.encode("log-created", {"origin": key.name}, clock())
         tree = Tree()
         tree.append(leaf_hash(entry))
@@ -79,6 +86,20 @@ def create(disk: Disk, key: SignerKey, clock: Clock) -> None:
         raise LogUnwritable(f"the log could not be created: {error.strerror}") from error
     finally:
         disk.unlock()
+
+
+def _refuse_remains(disk: Disk, key: SignerKey) -> None:
+    """A crash in `create` leaves at most the first entry; anything more was a log."""
+    raw = disk.read(CHECKPOINT)
+    if raw is None and disk.read(journal.PATH) is None:
+        return
+    served = checkpoint.read(raw, key.verifier) if raw else None
+    if disk.read(journal.PATH) is not None or served is None or served.size > 1:
+        raise HistorySplit(
+            f"something stands where the log {key.name} should begin",
+            found="a journal" if disk.read(journal.PATH) is not None else "a checkpoint",
+            next_step="keep the folder as it is and restore the log from a copy",
+        )
 
 
 def _begin_journal(disk: Disk, base: int) -> None:
@@ -93,7 +114,9 @@ def _begin_journal(disk: Disk, base: int) -> None:
 class Log:
     """An open log. Appending is safe from any thread; one thread of its own writes.
 
-    `failure` says why the log stopped; None while it works.
+    `failure` says why the log stopped; None while it works. `bundle_began` is the time of the
+    first entry of the unfinished bundle, None when the last bundle is full; `journal_began` is
+    since when entries stand in the journal too, where no retention run would find them.
     """
 
     def __init__(self, disk: Disk, key: SignerKey, clock: Clock) -> None:
@@ -111,6 +134,9 @@ class Log:
         self._queue: deque[tuple[bytes, Waiter]] = deque()
         self._wake = threading.Condition()
         self._closing = False
+        self._sealing = False
+        self.bundle_began: datetime | None = None
+        self.journal_began = clock()
         disk.lock()
         try:
             self._recover()
@@ -154,6 +180,8 @@ class Log:
             self._file = self._disk.append_to(journal.PATH, self._journal_bytes)
             self._unpublished: list[bytes] = []
             self._published_at = time.monotonic()
+            if self._store.tail:
+                self.bundle_began = record.time_of(self._store.tail[0])
             self._note_reopening(clean=clean, torn_bytes=found.torn_bytes)
         except OSError as error:
             raise LogUnwritable(f"the log could not be opened: {error.strerror}") from error
@@ -224,6 +252,8 @@ class Log:
                     for i, (_, waiter) in enumerate(group):
                         waiter.acknowledged(first + i)
                     group = []
+                if self._sealing:
+                    self._fill()
                 self._publish_when_due()
                 if self._closing and not self._queue:
                     self._finish()
@@ -231,10 +261,28 @@ class Log:
         except OSError as error:
             self._stop(error, group)
 
-    def _take(self) -> list[tuple[bytes, Waiter]]:
-        """Everything that waits, up to `GROUP_MAX`; empty when it is time to publish."""
+    def seal(self) -> None:
+        """Ask for the unfinished bundle to be filled up and the journal to be emptied.
+
+        Afterwards nothing later shares a bundle with what is there now, and every entry is in
+        its bundle alone, so that erasing the bundle erases it.
+        """
         with self._wake:
-            if not self._queue and not self._closing:
+            self._sealing = True
+            self._wake.notify()
+
+    def _fill(self) -> None:
+        self._sealing = False
+        lacking = -self._tree.size % TILE_WIDTH
+        if lacking:
+            now = self._clock()
+            self._commit([record.encode("filler", {}, now) for _ in range(lacking)])
+        self._settle()
+
+    def _take(self) -> list[tuple[bytes, Waiter]]:
+        """Everything that waits, up to `GROUP_MAX`; empty when there is something else to do."""
+        with self._wake:
+            if not self._queue and not self._closing and not self._sealing:
                 self._wake.wait(self._until_publication())
             count = min(len(self._queue), GROUP_MAX)
             return [self._queue.popleft() for _ in range(count)]
@@ -254,6 +302,15 @@ class Log:
         self._file.sync()
         self._journal_bytes += len(frame)
         self._unpublished += entries
+        self._note_bundle(first, entries)
+
+    def _note_bundle(self, first: int, entries: list[bytes]) -> None:
+        """Keep the time at which the unfinished bundle began."""
+        width = self._tree.size % TILE_WIDTH
+        if width == 0:
+            self.bundle_began = None
+        elif self._tree.size - width >= first:
+            self.bundle_began = record.time_of(entries[self._tree.size - width - first])
 
     def _note(self) -> bytes:
         return self._store.signed(self._tree, self.origin)
@@ -278,6 +335,7 @@ class Log:
         self._file.close()
         self._journal_bytes = len(journal.base_frame(0))
         self._file = self._disk.append_to(journal.PATH, self._journal_bytes)
+        self.journal_began = self._clock()
         self._store.sweep()
 
     def _finish(self) -> None:
@@ -303,5 +361,3 @@ class Log:
             self._wake.notify()
         self._thread.join(CLOSE_TIMEOUT_S)
         self._disk.unlock()
-
-

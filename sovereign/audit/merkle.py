@@ -109,7 +109,9 @@ def inclusion_proof(read: ReadNode, index: int, size: int) -> list[bytes]:
         OutOfRange: `index` is not below `size`. Nothing was read.
     """
     if not 0 <= index < size:
-        raise OutOfRange(f"there is no entry {index} in a tree of {size}", accepted=f"0 to {size - 1}")
+        raise OutOfRange(
+            f"there is no entry {index} in a tree of {size}", accepted=f"0 to {size - 1}"
+        )
     proof: list[bytes] = []
     start, end = 0, size
     while end - start > 1:
@@ -147,7 +149,7 @@ def consistency_proof(read: ReadNode, old: int, size: int) -> list[bytes]:
 
 
 def root_from_inclusion(leaf: bytes, index: int, size: int, proof: list[bytes]) -> bytes | None:
-    """Return the root that `proof` leads to, None when it has the wrong shape (RFC 9162, 2.1.3.2)."""
+    """Return the root that `proof` leads to, None if it has the wrong shape (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size:
         return None
     node, last, root = index, size - 1, leaf

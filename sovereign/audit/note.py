@@ -156,5 +156,7 @@ def _decoded(text: str) -> bytes:
 
 def _no_key(text: str) -> BadInput:
     return BadInput(
-        "this is no verifier key", found=repr(text[:80]), accepted="NAME+8 hex digits+BASE64, Ed25519"
+        "this is no verifier key",
+        found=repr(text[:80]),
+        accepted="NAME+8 hex digits+BASE64, Ed25519",
     )

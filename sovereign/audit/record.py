@@ -191,6 +191,15 @@ def written(time: datetime) -> str:
     return f"{(time - offset if offset else time):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
+def time_of(entry: bytes) -> datetime:
+    """The aware time at which an entry of ours was recorded.
+
+    Raises:
+        RecordInvalid: it is no record.
+    """
+    return datetime.strptime(str(parse(entry)["at"]), "%Y-%m-%dT%H:%M:%S.%f%z")
+
+
 def parse(entry: bytes) -> dict[str, Any]:
     """Return a record's fields.
 
@@ -218,14 +227,18 @@ def find_fault(record: Mapping[str, Any]) -> str:
         return "no version or no time"
     if not _matches(_SALT, record.get("salt")):
         return "no salt"
+    if record.keys() - _COMMON - kind.fields.keys():
+        return "it has a field that is not in the table"
+    return _find_field_fault(kind, record)
+
+
+def _find_field_fault(kind: RecordType, record: Mapping[str, Any]) -> str:
     for name, field in kind.fields.items():
         if name not in record:
             if field.required:
                 return f"the field {name!r} is missing"
         elif not _is(field.kind, record[name]):
             return f"the field {name!r} is not {field.kind.value}"
-    if len(record) > len(_COMMON) + len(kind.fields) or record.keys() - _COMMON - kind.fields.keys():
-        return "it has a field that is not in the table"
     return ""
 
 

@@ -14,14 +14,17 @@ from sovereign.errors import TileDamaged, TileMissing
 
 
 class Store:
-    """Knows what is published (`size`) and what of it is durable (`settled`)."""
+    """Knows what is published (`size`) and what of it is durable (`settled`).
+
+    `tail` holds the published entries of the unfinished bundle.
+    """
 
     def __init__(self, disk: Disk, key: SignerKey, size: int) -> None:
         self._disk = disk
         self._key = key
         self.size = size
         self.settled = size
-        self._tail: list[bytes] = []
+        self.tail: list[bytes] = []
         self._unsynced: set[str] = set()
         self._partial: dict[str, set[str]] = {}
 
@@ -36,9 +39,9 @@ class Store:
         index, width = divmod(self.size, TILE_WIDTH)
         if width:
             bundle = self._read(tiles.bundle_path(index, width), tiles.bundle_path(index))
-            self._tail = tiles.unpack(bundle)[:width]
-            if len(self._tail) < width:
-                raise TileDamaged(f"bundle {index} holds {len(self._tail)} entries, not {width}")
+            self.tail = tiles.unpack(bundle)[:width]
+            if len(self.tail) < width:
+                raise TileDamaged(f"bundle {index} holds {len(self.tail)} entries, not {width}")
         return Tree(self.size, edge or [[]])
 
     def _edge(self, level: int) -> list[bytes]:
@@ -66,11 +69,11 @@ class Store:
         old checkpoint with newer files beside it, which no reader of that checkpoint sees.
         """
         first = self.size // TILE_WIDTH
-        pending = self._tail + entries
+        pending = self.tail + entries
         for i in range(0, len(pending), TILE_WIDTH):
             part = pending[i : i + TILE_WIDTH]
             self._put("entries", first + i // TILE_WIDTH, len(part), tiles.pack(part))
-        self._tail = pending[len(pending) - len(pending) % TILE_WIDTH :]
+        self.tail = pending[len(pending) - len(pending) % TILE_WIDTH :]
         finished, tree.finished = tree.finished, []
         for level, index, tile in finished:
             self._put(str(level), index, TILE_WIDTH, tile)

@@ -2,17 +2,18 @@
 
 import shutil
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sovereign import __version__
+from sovereign import __version__, fleet
 from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
 from sovereign.errors import BadInput
 from sovereign.policy import THIS_HOST
 from sovereign.registry import Registry, utcnow
 from sovereign.settings import Home, default_root
-from sovereign.supervisor import checking, control, deployment
+from sovereign.supervisor import control, deployment
 
 
 def add_to(app: typer.Typer) -> None:
@@ -111,7 +112,7 @@ def down(
         say(f"kept: {where.audit} and {where.trust}, so that it can still be verified")
 
 
-def _erasable(home: Home, *, with_audit: bool) -> list[object]:
+def _erasable(home: Home, *, with_audit: bool) -> list[Path]:
     paths = [home.registry, home.keystore, home.logs, home.models, home.run, home.file]
     return [*paths, home.audit, home.keys, home.trust] if with_audit else paths
 
@@ -122,8 +123,8 @@ def status(home: HomeOption = None, as_json: JsonFlag = False) -> None:
     policy = policy_of(where)
     supervisor = control.state(where)
     engines = [_engine_row(e) for e in Registry(where.registry).snapshot().endpoints]
-    logs = checking.statuses(where)
-    answer = {
+    logs = fleet.statuses(where)
+    answer: dict[str, object] = {
         "version": __version__,
         "home": str(where.root),
         "gateway": {"url": f"http://{where.settings.gateway.listen}", "up": supervisor is not None},

@@ -35,6 +35,7 @@ def serve(home: Home, policy: Policy) -> None:
         while not stop.is_set():
             run_round(home, policy, registry, trail, knock, look)
             retaining.run_when_due(utcnow())
+            trail.seal_older(policy.bundle_spans())
             stop.wait(chosen.interval_s)
     eventlog.emit("controller-stopped")
 

@@ -73,9 +73,10 @@ def _changes(
         )
         return [] if same else [("quarantine", _endpoint(sight.wanted, current, fault))]
     renewed = _renewed(policy, sight.wanted, now)
+    attested: list[Change] = [("attest", renewed)]
     if current is None or not current.is_fresh(now) or current.quarantine:
         released = current is not None and current.quarantine not in ("", "not-attested")
-        return [("attest", renewed)] + ([("release", renewed)] if released else [])
+        return [*attested, ("release", renewed)] if released else attested
     assert current.expires_at is not None
     half = timedelta(seconds=policy.audit.attestation_valid_s / 2)
     changed = (current.address, current.place, current.models) != (
@@ -83,7 +84,7 @@ def _changes(
         renewed.place,
         renewed.models,
     )
-    return [("attest", renewed)] if changed or current.expires_at - now < half else []
+    return attested if changed or current.expires_at - now < half else []
 
 
 def find_fault(sight: Seen, decision: Decision) -> Fault | None:

@@ -69,7 +69,7 @@ def places_fresh(site: Site) -> Verdict:
 def retention_met(site: Site) -> Verdict:
     """Nothing of any sink is older than its class may be kept."""
     overdue, count = [], 0
-    for item in sinks.items(site.home, site.now):
+    for item in sinks.items(site.home):
         count += 1
         kept = site.policy.retention.get(item.retention_class)
         if kept is None:

@@ -142,6 +142,7 @@ class Gateway:
         while True:
             await asyncio.sleep(SUMS_EVERY_S)
             await self._flush_sums()
+            self.trail.seal_older(self.policy.bundle_spans())
 
     async def _flush_sums(self) -> None:
         try:

@@ -10,7 +10,7 @@ not a region: regions are how a cloud spells a place, and are only ever looked u
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from sovereign.policy.shapes import (
     Adequacy,
@@ -92,3 +92,11 @@ class Policy:
     dependencies: Mapping[str, Dependency]
     controls: Mapping[str, Control]
     audit: AuditFile
+
+    def bundle_spans(self) -> Mapping[str, timedelta]:
+        """How long a bundle of each retention class may stay open before it is sealed."""
+        return {
+            kept.id: timedelta(hours=kept.bundle_span_max_hours)
+            for kept in self.retention.values()
+            if kept.bundle_span_max_hours
+        }

@@ -17,6 +17,8 @@ from sovereign.supervisor.watch import STOP_S, State, lock_file, passed_on, stat
 
 STARTED_WITHIN_S = 10.0
 POLL_S = 0.1
+START_LOG = "supervisor.start.log"
+"""What the supervisor says before it has a log of its own; begun anew at each start."""
 
 
 def is_up(home: Home) -> bool:
@@ -52,7 +54,7 @@ def up(home: Home) -> bool:
     home.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     state_file(home).unlink(missing_ok=True)
-    with (home.logs / "supervisor.log").open("ab") as log:
+    with (home.logs / START_LOG).open("wb") as log:
         subprocess.Popen(
             [sys.executable, "-m", "sovereign", "serve", "all", "--home", str(home.root)],
             stdin=subprocess.DEVNULL,
@@ -86,6 +88,6 @@ def _wait(done: Callable[[], bool], seconds: float, failure: str, home: Home) ->
     while not done():
         if time.monotonic() > deadline:
             raise Unavailable(
-                f"{failure} within {seconds:.0f} s", next_step=f"read {home.logs}/supervisor.log"
+                f"{failure} within {seconds:.0f} s", next_step=f"read {home.logs}/supervisor.*.log"
             )
         time.sleep(POLL_S)

@@ -13,16 +13,17 @@ from pathlib import Path
 
 import msgspec
 
+from sovereign import fleet
 from sovereign import policy as policies
 from sovereign import settings as settings_files
 from sovereign.audit import trail
 from sovereign.audit.trail import Trail
-from sovereign.errors import EngineUnhealthy, Unavailable
+from sovereign.errors import AuditFinding, EngineUnhealthy, Unavailable
 from sovereign.keystore import Key, Keystore, new_id
 from sovereign.policy import Policy
 from sovereign.registry import Endpoint, Registry, utcnow
 from sovereign.settings import Home
-from sovereign.supervisor import checking, control, engine
+from sovereign.supervisor import control, engine
 
 WRITERS = ("gateway", "controller", "operator")
 ENDPOINT_WITHIN_S = {"llamacpp": 60.0, "ollama": 120.0, "vllm": 240.0}
@@ -269,7 +270,16 @@ def _post(deployment: Deployment, body: dict[str, object]) -> tuple[int, str, st
 
 def verify_logs(deployment: Deployment) -> str:
     """Every log of this home verifies under its pinned key."""
-    return checking.verify_home(deployment.home)
+    results = fleet.verify(deployment.home)
+    faults = [f"{r.origin}: {finding}" for r in results for finding in r.findings]
+    if faults:
+        raise AuditFinding(
+            f"{faults[0]}",
+            found=f"{len(faults)} findings in {len(results)} logs",
+            next_step="sovereign audit verify",
+        )
+    count = sum(result.size for result in results)
+    return f"{count} records in {len(results)} logs; their keys: {deployment.home.trust}"
 
 
 def _save(deployment: Deployment) -> None:

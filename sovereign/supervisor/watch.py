@@ -19,8 +19,8 @@ from pathlib import Path
 import msgspec
 
 from sovereign import eventlog
+from sovereign.dated import DatedLog, DatedStream
 from sovereign.settings import Home
-from sovereign.supervisor.dated import DatedLog
 
 CHILDREN = ("engine", "gateway", "controller")
 RESTARTS_MAX = 5
@@ -169,5 +169,7 @@ def main(home: Home) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return 3
+        log = DatedLog(home.logs, "supervisor")
+        sys.stderr = DatedStream(log, lambda: datetime.now(UTC))
         asyncio.run(Supervisor(home).run())
     return 0

@@ -4,6 +4,8 @@ A file's name says its day, so retention can erase by day without reading it. Pa
 `DAY_MAX_BYTES` the rest of the day is dropped, and the file says so.
 """
 
+import io
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -28,6 +30,19 @@ class DatedLog:
         with path.open("ab") as file:
             fits = size + len(data) < DAY_MAX_BYTES
             file.write(data if fits else _FULL.rjust(DAY_MAX_BYTES - size))
+
+
+class DatedStream(io.TextIOBase):
+    """A dated log in the place of a process's own standard error."""
+
+    def __init__(self, log: DatedLog, clock: Callable[[], datetime]) -> None:
+        self._log = log
+        self._clock = clock
+
+    def write(self, text: str) -> int:
+        """Append the text to the day's file at once."""
+        self._log.write(text.encode(errors="replace"), self._clock())
+        return len(text)
 
 
 def day_of(path: Path) -> datetime | None:

@@ -1,0 +1,248 @@
+"""A writer's logs, one a stream, behind one verb: `record`.
+
+A writer is a process with a name: a gateway, the controller, the operator's command line.
+Its records go to `event`, `security` or `evidence` as the table in `record.py` says, each a
+log of its own under `AUDIT/WRITER/STREAM`, so that each can be erased on its own time. A
+record's name is `ORIGIN#INDEX`, with `SITE/WRITER/STREAM` for the origin.
+
+Private keys lie outside the logs, readable by their writer alone. The public half is pinned
+in a folder that no verifier takes from a log: it is written last, so a pinned key means that
+the log once stood there.
+"""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sovereign.audit import journal, log
+from sovereign.audit.disk import RealDisk
+from sovereign.audit.log import Clock, Log
+from sovereign.audit.note import SignerKey
+from sovereign.audit.record import RECORD_TYPES, STREAMS
+from sovereign.errors import LogMissing, LogUnwritable, RecordInvalid
+
+KEY_SUFFIX, PIN_SUFFIX = ".key", ".vkey"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An acknowledged record. `name` is `ORIGIN#INDEX`."""
+
+    name: str
+    index: int
+
+
+def origin_of(site: str, writer: str, stream: str) -> str:
+    """The name of a log, which heads its checkpoints."""
+    return f"{site}/{writer}/{stream}"
+
+
+def create(audit: Path, keys: Path, trust: Path, writer: str, site: str) -> bool:
+    """Make the logs of a writer that are not there yet; False when all were.
+
+    The order is key, log, pin. A crash leaves a key without a log, or a log without a pin;
+    running it again goes on from there with the same key.
+
+    Raises:
+        LogMissing: a log that was pinned is gone. It is not made anew, for that would hide it.
+        HistorySplit: the folder holds a log that lost its journal.
+    """
+    made = [_create_one(audit, keys, trust, writer, site, stream) for stream in STREAMS]
+    return any(made)
+
+
+def _create_one(audit: Path, keys: Path, trust: Path, writer: str, site: str, stream: str) -> bool:
+    folder, pin = audit / writer / stream, pin_path(trust, writer, stream)
+    origin = origin_of(site, writer, stream)
+    stands = (folder / journal.PATH).exists()
+    if stands and pin.exists():
+        return False
+    if pin.exists():
+        raise LogMissing(
+            f"the log {origin} was here and is gone",
+            found=f"its key is pinned in {pin}, and {folder} holds no log",
+            accepted="the log restored from a copy",
+            next_step="docs/runbooks/log-missing.md",
+        )
+    key = _key(keys, writer, stream, origin)
+    if not stands:
+        folder.mkdir(parents=True, exist_ok=True)
+        log.create(RealDisk(folder), key, log.utcnow)
+    _write_new(pin, f"{key.verifier}\n", 0o644)
+    return True
+
+
+def pin_path(trust: Path, writer: str, stream: str) -> Path:
+    """Where a log's public key is pinned."""
+    return trust / f"{writer}-{stream}{PIN_SUFFIX}"
+
+
+def _key(keys: Path, writer: str, stream: str, origin: str) -> SignerKey:
+    path = keys / f"{writer}-{stream}{KEY_SUFFIX}"
+    if not path.exists():
+        _write_new(path, SignerKey.generate(origin).dump(), 0o600)
+    return SignerKey.parse(path.read_text())
+
+
+def _write_new(path: Path, text: str, mode: int) -> None:
+    """Make a file whole and durable, or leave none: a torn key would be a lost log."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        os.write(fd, text.encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    fresh.replace(path)
+    RealDisk(path.parent).sync(".")
+
+
+class _Later:
+    """Completes a future when the writer's thread says so."""
+
+    __slots__ = ("_future", "_origin")
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+        self._future: Future[Recorded] = Future()
+
+    def acknowledged(self, index: int) -> None:
+        self._future.set_result(Recorded(f"{self._origin}#{index}", index))
+
+    def failed(self, error: LogUnwritable) -> None:
+        self._future.set_exception(error)
+
+    @property
+    def future(self) -> Future[Recorded]:
+        return self._future
+
+
+class _Awaited:
+    """The same for a coroutine, which may have been cancelled in the meantime."""
+
+    __slots__ = ("_loop", "_origin", "future")
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Recorded] = self._loop.create_future()
+
+    def acknowledged(self, index: int) -> None:
+        recorded = Recorded(f"{self._origin}#{index}", index)
+        self._loop.call_soon_threadsafe(self._settle, recorded, None)
+
+    def failed(self, error: LogUnwritable) -> None:
+        self._loop.call_soon_threadsafe(self._settle, None, error)
+
+    def _settle(self, recorded: Recorded | None, error: LogUnwritable | None) -> None:
+        if self.future.done():
+            return
+        if recorded is not None:
+            self.future.set_result(recorded)
+        elif error is not None:
+            self.future.set_exception(error)
+
+
+class Trail:
+    """The open logs of one writer. Closing it lets the next writer in."""
+
+    def __init__(self, logs: Mapping[str, Log], clock: Clock) -> None:
+        self._logs = logs
+        self._clock = clock
+
+    @classmethod
+    def open(cls, audit: Path, keys: Path, writer: str, site: str, clock: Clock) -> Self:
+        """Open every log of a writer, recovering what a crash left.
+
+        Raises:
+            LogMissing, LogLocked, LogUnwritable, Broken: as `Log` says; nothing stays open.
+        """
+        opened: dict[str, Log] = {}
+        try:
+            for stream in STREAMS:
+                opened[stream] = _open_one(audit, keys, writer, site, stream, clock)
+        except BaseException:
+            for each in opened.values():
+                each.close()
+            raise
+        return cls(opened, clock)
+
+    @property
+    def failure(self) -> LogUnwritable | None:
+        """Why one of the logs has stopped; None while all work."""
+        return next((each.failure for each in self._logs.values() if each.failure), None)
+
+    def record(self, kind: str, **fields: str | int) -> Future[Recorded]:
+        """Queue a record; its future is done once it is acknowledged, or failed.
+
+        Raises:
+            RecordInvalid: it is not as the table says. Nothing was queued.
+            LogUnwritable: the log takes no more.
+        """
+        target = self._target(kind)
+        waiter = _Later(target.origin)
+        target.append(kind, fields, waiter)
+        return waiter.future
+
+    async def arecord(self, kind: str, **fields: str | int) -> Recorded:
+        """Record and wait until it is acknowledged.
+
+        Raises:
+            RecordInvalid, LogUnwritable: as `record`.
+        """
+        target = self._target(kind)
+        waiter = _Awaited(target.origin)
+        target.append(kind, fields, waiter)
+        return await waiter.future
+
+    def _target(self, kind: str) -> Log:
+        found = RECORD_TYPES.get(kind)
+        if found is None or found.stream not in self._logs:
+            raise RecordInvalid(f"{kind!r} is no record a writer makes")
+        return self._logs[found.stream]
+
+    def seal_older(self, spans: Mapping[str, timedelta]) -> None:
+        """Seal the logs whose bundle, or journal, has been open for their stream's span.
+
+        A bundle is erased whole, so a quiet stream must not keep one open for a year.
+        """
+        now = self._clock()
+        for stream, target in self._logs.items():
+            began = min(target.bundle_began or now, target.journal_began)
+            if now - began >= spans.get(stream, timedelta.max):
+                target.seal()
+
+    def close(self) -> None:
+        """Acknowledge what waits, publish, settle, and let the next writer in."""
+        for each in self._logs.values():
+            each.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _open_one(audit: Path, keys: Path, writer: str, site: str, stream: str, clock: Clock) -> Log:
+    folder, path = audit / writer / stream, keys / f"{writer}-{stream}{KEY_SUFFIX}"
+    origin = origin_of(site, writer, stream)
+    if not folder.is_dir() or not path.exists():
+        raise LogMissing(
+            f"there is no log {origin} here",
+            found=f"no {folder if not folder.is_dir() else path}",
+            next_step=f"sovereign audit create --writer {writer}",
+        )
+    return Log(RealDisk(folder), SignerKey.parse(path.read_text()), clock)

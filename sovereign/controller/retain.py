@@ -1,0 +1,114 @@
+"""Erase what the retention rules say must be gone, and keep the proof that it was on time.
+
+The receipt comes first and the deletion second: a crash in between leaves something that is
+still there although a receipt says otherwise, which verification finds and the next run
+mends. The other order would leave a gap nobody can explain. A receipt that is itself in a
+bundle to be erased is written again before, so that what it excuses stays excused.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from sovereign import eventlog, fleet, sinks
+from sovereign.audit.trail import Trail
+from sovereign.errors import LogUnwritable, SovereignError
+from sovereign.policy import Policy
+from sovereign.registry import utcnow
+from sovereign.retention import Erasure, Item, due
+from sovereign.settings import Home
+
+CARRIED_OVER = "receipt-carried-over"
+RECORD_TIMEOUT_S = 10
+QUIET_WRITERS = ("operator",)
+"""Writers that are no process of their own: nobody else would seal their bundles."""
+
+
+class Retaining:
+    """Runs at the start and then as often as the shortest interval of any class asks."""
+
+    def __init__(self, home: Home, policy: Policy, trail: Trail) -> None:
+        self._home = home
+        self._policy = policy
+        self._trail = trail
+        hours = min((kept.interval_hours for kept in policy.retention.values()), default=24)
+        self._interval = timedelta(hours=hours)
+        self._next: datetime | None = None
+
+    def run_when_due(self, now: datetime) -> None:
+        """Run if it is time; a run that cannot be recorded is tried again in the next round."""
+        if self._next is not None and now < self._next:
+            return
+        try:
+            self.run(now)
+        except (LogUnwritable, OSError, TimeoutError) as error:
+            eventlog.emit("retention-failed", exception=type(error).__name__)
+            return
+        self._next = now + self._interval
+
+    def run(self, now: datetime) -> tuple[Erasure, ...]:
+        """Erase everything due; return what was.
+
+        Raises:
+            LogUnwritable, TimeoutError: a receipt is not acknowledged, so nothing more is erased.
+            OSError: something could not be erased; its receipt stands, and the next run mends it.
+        """
+        self._seal_quiet_writers()
+        found = list(sinks.items(self._home))
+        erasures = due(self._policy, found, now)
+        ready = [e for e in erasures if _can_go(e.item)]
+        for erasure in ready:
+            self._receipt(erasure)
+            sinks.erase(erasure.item, self._home)
+        self._trail.record(
+            "retention-run", due=len(erasures), erased=len(ready), kept=len(found) - len(ready)
+        ).result(RECORD_TIMEOUT_S)
+        eventlog.emit("retention-run", due=len(erasures), erased=len(ready))
+        return tuple(ready)
+
+    def _receipt(self, erasure: Erasure) -> None:
+        item = erasure.item
+        if item.sink == sinks.PROCESS_LOG:
+            self._record_erasure(item.sink, 0, 0, erasure.rule, item.id)
+            return
+        first, last = sinks.entries_of(item)
+        self._carry_over(item, first, last)
+        self._record_erasure(item.sink, first, last, erasure.rule, item.id)
+
+    def _carry_over(self, item: Item, first: int, last: int) -> None:
+        member = next(m for m in fleet.members(self._home) if m.origin == item.sink)
+        inside = [r for _, r in fleet.records(member, first, last + 1) if r["type"] == "erasure"]
+        for log, start, end in _merged((r["log"], r["first"], r["last"]) for r in inside):
+            if log != sinks.PROCESS_LOG:
+                self._record_erasure(log, start, end, CARRIED_OVER, "")
+
+    def _record_erasure(self, log: str, first: int, last: int, rule: str, item: str) -> None:
+        named = {"item": item} if item else {}
+        self._trail.record("erasure", log=log, first=first, last=last, rule=rule, **named).result(
+            RECORD_TIMEOUT_S
+        )
+
+    def _seal_quiet_writers(self) -> None:
+        home = self._home
+        for writer in QUIET_WRITERS:
+            with (
+                suppress(SovereignError, OSError),
+                Trail.open(home.audit, home.keys, writer, home.settings.site, utcnow) as trail,
+            ):
+                trail.seal_older(self._policy.bundle_spans())
+
+
+def _can_go(item: Item) -> bool:
+    """An unfinished bundle waits for its writer to seal it."""
+    return item.sink == sinks.PROCESS_LOG or sinks.is_whole_bundle(item)
+
+
+def _merged(ranges: Iterable[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """The same entries in as few ranges as possible."""
+    found: list[tuple[str, int, int]] = []
+    for log, first, last in sorted(ranges):
+        if found and found[-1][0] == log and first <= found[-1][2] + 1:
+            found[-1] = (log, found[-1][1], max(last, found[-1][2]))
+        else:
+            found.append((log, first, last))
+    return found
