@@ -72,20 +72,12 @@ def errors_page() -> str:
         "| code | exit | meaning |",
         "|---|---|---|",
     ]
-    for kind in sorted(_leaves(errors.SovereignError), key=lambda k: (k.exit_code, k.code)):
+    for kind in sorted(errors.raised(), key=lambda k: (k.exit_code, k.code)):
         meaning = (kind.__doc__ or "").split("\n")[0]
         lines.append(f"| {_runbook(kind.code)} | {kind.exit_code} | {meaning} |")
     lines += ["", "## At the gateway", "", "| code | HTTP status |", "|---|---|"]
     lines += [f"| {_runbook(code)} | {status} |" for code, status in sorted(STATUS.items())]
     return "\n".join(lines) + "\n"
-
-
-def _leaves(kind: type[errors.SovereignError]) -> Iterator[type[errors.SovereignError]]:
-    below = kind.__subclasses__()
-    if not below:
-        yield kind
-    for child in below:
-        yield from _leaves(child)
 
 
 def _runbook(code: str) -> str:

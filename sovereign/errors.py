@@ -7,6 +7,7 @@ SovereignError
     WeightsDiffer             weights-differ
     AuditFinding              audit-finding
   BadInput                  a file or an argument does not mean anything        exit 2
+                              bad-input, where no narrower word below fits
     PolicyUnreadable          policy-unreadable
     SettingsUnreadable        settings-unreadable
     RecordInvalid             record-invalid
@@ -22,6 +23,7 @@ SovereignError
     EngineMissing             engine-missing
     EngineUnhealthy           engine-unhealthy
     NotDeployed               not-deployed
+    ProcessFailed             process-failed
   Broken                    our own rule does not hold; stop and look           exit 70
     JournalDamaged            journal-damaged
     HistorySplit              history-split
@@ -32,6 +34,7 @@ A message says what was asked, what was found, what would be accepted and the ne
 command; the named parts below are printed each on a line of its own.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -205,6 +208,12 @@ class NotDeployed(Unavailable):
     code = "not-deployed"
 
 
+class ProcessFailed(Unavailable):
+    """A process of the site did not start, did not stop, or was given up."""
+
+    code = "process-failed"
+
+
 class Broken(SovereignError):
     """Our own rule does not hold. Stop and look; do not retry."""
 
@@ -228,3 +237,12 @@ class TileDamaged(Broken):
     """A stored tile or bundle does not hash to the signed root."""
 
     code = "tile-damaged"
+
+
+def raised(kind: type[SovereignError] = SovereignError) -> Iterator[type[SovereignError]]:
+    """Every class that is ever raised: the leaves of the tree, and `BadInput` itself."""
+    below = kind.__subclasses__()
+    if not below or kind is BadInput:
+        yield kind
+    for child in below:
+        yield from raised(child)

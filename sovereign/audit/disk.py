@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from sovereign.errors import LogLocked
+from sovereign.errors import LogLocked, LogMissing
 
 
 class AppendFile(Protocol):
@@ -26,7 +26,7 @@ class AppendFile(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the file back; this makes nothing durable."""
+        """Give the file back, once or more often; this makes nothing durable."""
         ...
 
 
@@ -54,7 +54,7 @@ class Disk(Protocol):
         ...
 
     def remove(self, path: str) -> None:
-        """Take a file away if it is there."""
+        """Take a file, or a folder and the files in it, away if it is there; not durable."""
         ...
 
     def lock(self) -> None:
@@ -62,6 +62,7 @@ class Disk(Protocol):
 
         Raises:
             LogLocked: somebody else is.
+            LogMissing: there is no such folder.
         """
         ...
 
@@ -85,7 +86,9 @@ class _RealAppendFile:
         os.fdatasync(self._fd)
 
     def close(self) -> None:
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 class RealDisk:
@@ -123,13 +126,24 @@ class RealDisk:
         (self.root / old).replace(self.root / new)
 
     def remove(self, path: str) -> None:
-        (self.root / path).unlink(missing_ok=True)
+        target = self.root / path
+        if not target.is_dir():
+            target.unlink(missing_ok=True)
+            return
+        for each in target.iterdir():
+            each.unlink(missing_ok=True)
+        target.rmdir()
 
     def lock(self) -> None:
-        fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except FileNotFoundError:
+            raise LogMissing(
+                f"there is no folder {self.root}", next_step="sovereign audit create, once"
+            ) from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(fd)
             raise LogLocked(
                 f"another process is writing the log in {self.root}",

@@ -1,12 +1,13 @@
 """The write-ahead journal: what is acknowledged but not yet durable anywhere else.
 
 One file. It begins with a *base* frame, which names the size up to which tiles and bundles
-are durable, and goes on with *group* frames: the entries of one group commit and the signed
-checkpoint that covers them. One group is on its way at a time, so after a crash only the
-last frame can be torn; anything else that does not add up is damage.
+are durable and the root they must lead to, and goes on with *group* frames: the entries of
+one group commit and the signed checkpoint that covers them. One group is on its way at a
+time, so after a crash only the last frame can be torn; anything else that does not add up
+is damage. `docs/formats/journal.md` shows every byte.
 
     frame    = kind (4 bytes) | length of payload (4, big-endian) | payload | SHA-256 of all before
-    base     = "SVJb": size (8)
+    base     = "SVJb": size (8) | root (32)
     group    = "SVJg": index of the first entry (8) | length of bundle (4) | bundle | note
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from sovereign.audit import tiles
+from sovereign.audit.merkle import HASH_BYTES
 from sovereign.errors import JournalDamaged
 
 PATH = "journal"
@@ -35,14 +37,15 @@ class Journal:
     """What a journal file says. `torn_bytes` are behind the last good frame and mean nothing."""
 
     base: int
+    base_root: bytes
     groups: tuple[Group, ...]
     good_bytes: int
     torn_bytes: int
 
 
-def base_frame(size: int) -> bytes:
+def base_frame(size: int, root: bytes) -> bytes:
     """The frame a journal begins with."""
-    return _frame(BASE, size.to_bytes(8, "big"))
+    return _frame(BASE, size.to_bytes(8, "big") + root)
 
 
 def group_frame(first: int, bundle: bytes, note: bytes) -> bytes:
@@ -63,9 +66,9 @@ def parse(data: bytes) -> Journal:
         JournalDamaged: it does not begin with a base, or a frame that is not the last is bad.
     """
     kind, payload, position = _next(data, 0)
-    if kind != BASE:
+    if kind != BASE or len(payload) != 8 + HASH_BYTES:
         raise JournalDamaged("the journal does not begin as one", next_step="restore the log")
-    base, groups = int.from_bytes(payload, "big"), []
+    base, root, groups = int.from_bytes(payload[:8], "big"), payload[8:], []
     while position < len(data):
         kind, payload, end = _next(data, position)
         if kind != GROUP:
@@ -73,7 +76,7 @@ def parse(data: bytes) -> Journal:
             break
         groups.append(_group(payload))
         position = end
-    return Journal(base, tuple(groups), position, len(data) - position)
+    return Journal(base, root, tuple(groups), position, len(data) - position)
 
 
 def _next(data: bytes, position: int) -> tuple[bytes, bytes, int]:
@@ -87,7 +90,7 @@ def _next(data: bytes, position: int) -> tuple[bytes, bytes, int]:
 
 
 def _refuse_if_followed(data: bytes, position: int) -> None:
-    """A bad frame with a good one behind it was not torn by a crash."""
+    """What is no group, with a group behind it, was not torn by a crash."""
     at = data.find(GROUP, position + 1)
     while at != -1:
         if _next(data, at)[0]:

@@ -10,11 +10,12 @@ The life of a record, with what a crash leaves behind at each step:
  5. It tells everybody who waits: ACKNOWLEDGED.                    the same
  6. Within a second it publishes bundles, tiles and checkpoint.    files a reader may see; recovery
                                                                    writes them again
- 7. Now and then it settles: syncs what is published and begins    either journal, whole: the new
-    a new journal, by rename.                                      one replaces it in one step
+ 7. Now and then it settles: syncs what is published, removes      the old journal and all that
+    the partial files of what is full,                             recovery from it reads
+ 8. and begins a new journal, by rename.                           either journal, whole
 
 The disk is synced as soon as it is free, never on a timer: whoever comes while a group is on
-its way makes up the next one. Opening a log runs steps 6 and 7 over what the journal holds, so
+its way makes up the next one. Opening a log runs steps 6 to 8 over what the journal holds, so
 recovery is the normal path. When a write or a sync fails, the log stops: the group is told so,
 and nothing is accepted until it is opened again, because after a failed sync nobody knows what
 is on the disk.
@@ -24,16 +25,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sovereign.audit import checkpoint, journal, record
+from sovereign.audit.checkpoint import Checkpoint
 from sovereign.audit.disk import Disk
 from sovereign.audit.merkle import TILE_WIDTH, Tree, leaf_hash
 from sovereign.audit.note import SignerKey
 from sovereign.audit.store import Store
 from sovereign.audit.tiles import CHECKPOINT, pack
-from sovereign.errors import HistorySplit, LogMissing, LogUnwritable
+from sovereign.errors import HistorySplit, LogMissing, LogUnwritable, TileDamaged
 
 GROUP_MAX = 4096
 QUEUE_MAX = 65_536
@@ -43,6 +46,7 @@ JOURNAL_MAX_BYTES = 8 * 1024 * 1024
 CLOSE_TIMEOUT_S = 60.0
 
 Clock = Callable[[], datetime]
+_News = TypeVar("_News")
 
 
 def utcnow() -> datetime:
@@ -51,7 +55,7 @@ def utcnow() -> datetime:
 
 
 class Waiter(Protocol):
-    """Whoever waits for a record; called from the writer thread, once."""
+    """Whoever waits for a record; called from the writer thread, once. What it raises is lost."""
 
     def acknowledged(self, index: int) -> None:
         """The record is durable at this index."""
@@ -81,7 +85,7 @@ def create(disk: Disk, key: SignerKey, clock: Clock) -> None:
         store = Store(disk, key, 0)
         store.publish(tree, [entry], store.signed(tree, key.name))
         store.settle()
-        _begin_journal(disk, store.settled)
+        _begin_journal(disk, tree)
     except OSError as error:
         raise LogUnwritable(f"the log could not be created: {error.strerror}") from error
     finally:
@@ -102,13 +106,23 @@ def _refuse_remains(disk: Disk, key: SignerKey) -> None:
         )
 
 
-def _begin_journal(disk: Disk, base: int) -> None:
-    """Put a fresh journal in place of the old one; a crash leaves one or the other, whole."""
-    fresh = journal.PATH + ".new"
-    disk.write(fresh, journal.base_frame(base))
+def _begin_journal(disk: Disk, settled: Tree) -> int:
+    """Put a fresh journal in place of the old one; a crash leaves one or the other, whole.
+
+    Returns its length in bytes.
+    """
+    fresh, frame = journal.PATH + ".new", journal.base_frame(settled.size, settled.root())
+    disk.write(fresh, frame)
     disk.sync(fresh)
     disk.rename(fresh, journal.PATH)
     disk.sync(".")
+    return len(frame)
+
+
+def _tell(hear: Callable[[_News], None], news: _News) -> None:
+    """Tell a waiter; one that is gone, such as a cancelled future, is no reason to stop."""
+    with suppress(Exception):
+        hear(news)
 
 
 class Log:
@@ -125,6 +139,7 @@ class Log:
         Raises:
             LogMissing: there is no log here.
             LogLocked: another process writes it.
+            LogUnwritable: the disk refused a read, a write or a sync.
             JournalDamaged, TileDamaged, TileMissing, HistorySplit: stop and look.
         """
         self._disk = disk
@@ -137,9 +152,13 @@ class Log:
         self._sealing = False
         self.bundle_began: datetime | None = None
         self.journal_began = clock()
+        self._size = 0
         disk.lock()
         try:
             self._recover()
+        except OSError as error:
+            disk.unlock()
+            raise LogUnwritable(f"the log could not be opened: {error.strerror}") from error
         except BaseException:
             disk.unlock()
             raise
@@ -154,7 +173,7 @@ class Log:
     @property
     def size(self) -> int:
         """Entries acknowledged so far."""
-        return self._tree.size
+        return self._size
 
     # --- recovery ---------------------------------------------------------------------------
 
@@ -167,50 +186,60 @@ class Log:
         found = journal.parse(raw)
         self._store = Store(self._disk, self._key, found.base)
         self._tree = self._store.load()
-        self._refuse_lost_tiles(found)
-        entries = self._replay(found)
-        published = self._published_size()
-        try:
-            if entries:
-                self._store.publish(self._tree, entries, self._note())
-            clean = not entries and published == found.base and not found.torn_bytes
-            self._store.settle()
-            _begin_journal(self._disk, self._store.settled)
-            self._journal_bytes = len(journal.base_frame(0))
-            self._file = self._disk.append_to(journal.PATH, self._journal_bytes)
-            self._unpublished: list[bytes] = []
-            self._published_at = time.monotonic()
-            if self._store.tail:
-                self.bundle_began = record.time_of(self._store.tail[0])
-            self._note_reopening(clean=clean, torn_bytes=found.torn_bytes)
-        except OSError as error:
-            raise LogUnwritable(f"the log could not be opened: {error.strerror}") from error
+        if self._tree.root() != found.base_root:
+            raise TileDamaged(f"the tiles of {self.origin} are not those that were settled")
+        served = self._served()
+        entries = self._replay(found, served)
+        if entries:
+            self._store.publish(self._tree, entries, self._note())
+        up_to_date = served is not None and served.size == found.base
+        clean = up_to_date and not entries and not found.torn_bytes
+        self._store.settle()
+        self._store.sweep()
+        self._journal_bytes = _begin_journal(self._disk, self._tree)
+        self._file = self._disk.append_to(journal.PATH, self._journal_bytes)
+        self._unpublished: list[bytes] = []
+        self._published_at = time.monotonic()
+        if self._store.tail:
+            self.bundle_began = record.time_of(self._store.tail[0])
+        self._note_reopening(clean=clean, torn_bytes=found.torn_bytes)
 
-    def _refuse_lost_tiles(self, found: journal.Journal) -> None:
-        """The settled tiles must lead to the root of the checkpoint that was settled with them."""
+    def _served(self) -> Checkpoint | None:
         raw = self._disk.read(CHECKPOINT)
-        served = checkpoint.read(raw, self._key.verifier) if raw else None
-        if served is not None and served.size == found.base and served.root != self._tree.root():
-            raise HistorySplit(f"the tiles of {self.origin} are not those it signed")
+        return checkpoint.read(raw, self._key.verifier) if raw else None
 
-    def _replay(self, found: journal.Journal) -> list[bytes]:
+    def _replay(self, found: journal.Journal, served: Checkpoint | None) -> list[bytes]:
+        """Take the journal's groups into the tree; each must be what was signed, and served.
+
+        A checkpoint is served only after the group it covers was durable. So one that goes
+        beyond the journal means that the journal has lost entries, by damage to its last frame
+        or by an older copy in its place, and going on would fork the log.
+        """
         entries: list[bytes] = []
+        self._refuse_split(served)
         for group in found.groups:
             if group.first != self._tree.size:
                 raise HistorySplit(f"the journal of {self.origin} skips from {self._tree.size}")
             for entry in group.entries:
                 self._tree.append(leaf_hash(entry))
             entries += group.entries
-            covered = checkpoint.read(group.note, self._key.verifier)
-            root = self._tree.root()
-            if covered is None or (covered.size, covered.root) != (self._tree.size, root):
-                raise HistorySplit(f"the journal of {self.origin} is not what its writer signed")
+            self._refuse_split(checkpoint.read(group.note, self._key.verifier), covers=True)
+            self._refuse_split(served)
+        if served is not None and served.size > self._tree.size:
+            raise HistorySplit(
+                f"the log {self.origin} has lost entries that it had published",
+                found=f"{self._tree.size} entries, and a checkpoint over {served.size}",
+                next_step="keep the folder as it is and follow the runbook",
+            )
         return entries
 
-    def _published_size(self) -> int:
-        raw = self._disk.read(CHECKPOINT)
-        served = checkpoint.read(raw, self._key.verifier) if raw else None
-        return -1 if served is None else served.size
+    def _refuse_split(self, signed: Checkpoint | None, *, covers: bool = False) -> None:
+        """What was signed at the tree's size must be its root; `covers` says there is such."""
+        applies = signed is not None and signed.size == self._tree.size
+        if covers and not applies:
+            raise HistorySplit(f"a group in the journal of {self.origin} is not covered")
+        if applies and signed is not None and signed.root != self._tree.root():
+            raise HistorySplit(f"the entries of {self.origin} are not those that it signed")
 
     def _note_reopening(self, *, clean: bool, torn_bytes: int) -> None:
         fields = {
@@ -250,7 +279,7 @@ class Log:
                     first = self._tree.size
                     self._commit([entry for entry, _ in group])
                     for i, (_, waiter) in enumerate(group):
-                        waiter.acknowledged(first + i)
+                        _tell(waiter.acknowledged, first + i)
                     group = []
                 if self._sealing:
                     self._fill()
@@ -258,7 +287,7 @@ class Log:
                 if self._closing and not self._queue:
                     self._finish()
                     return
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             self._stop(error, group)
 
     def seal(self) -> None:
@@ -300,6 +329,7 @@ class Log:
         frame = journal.group_frame(first, pack(entries), self._note())
         self._file.write(frame)
         self._file.sync()
+        self._size = self._tree.size
         self._journal_bytes += len(frame)
         self._unpublished += entries
         self._note_bundle(first, entries)
@@ -331,20 +361,20 @@ class Log:
     def _settle(self) -> None:
         self._publish()
         self._store.settle()
-        _begin_journal(self._disk, self._store.settled)
+        self._store.sweep()
+        self._journal_bytes = _begin_journal(self._disk, self._tree)
         self._file.close()
-        self._journal_bytes = len(journal.base_frame(0))
         self._file = self._disk.append_to(journal.PATH, self._journal_bytes)
         self.journal_began = self._clock()
-        self._store.sweep()
 
     def _finish(self) -> None:
         self._settle()
         self._file.close()
 
-    def _stop(self, error: OSError, group: list[tuple[bytes, Waiter]]) -> None:
+    def _stop(self, error: Exception, group: list[tuple[bytes, Waiter]]) -> None:
         reason = LogUnwritable(
-            f"the log {self.origin} stopped: {error.strerror or type(error).__name__}",
+            f"the log {self.origin} stopped: "
+            f"{getattr(error, 'strerror', None) or type(error).__name__}",
             next_step="mend the disk, then start the writer again; opening recovers the log",
         )
         with self._wake:
@@ -352,12 +382,20 @@ class Log:
             waiting = [*group, *self._queue]
             self._queue.clear()
         for _, waiter in waiting:
-            waiter.failed(reason)
+            _tell(waiter.failed, reason)
+        with suppress(OSError):
+            self._file.close()
 
     def close(self) -> None:
-        """Let what waits be acknowledged, publish and settle, and let the next writer in."""
+        """Let what waits be acknowledged, publish and settle, and let the next writer in.
+
+        A disk that does not answer keeps the lock: two writers are worse than none.
+        """
         with self._wake:
             self._closing = True
             self._wake.notify()
         self._thread.join(CLOSE_TIMEOUT_S)
+        if self._thread.is_alive():
+            self.failure = LogUnwritable(f"the disk of {self.origin} does not answer")
+            return
         self._disk.unlock()

@@ -48,11 +48,12 @@ class VerifierKey:
         """
         parts = text.strip().split("+", 2)
         try:
-            name, key_id, blob = parts[0], bytes.fromhex(parts[1]), _decoded(parts[2])
+            name, blob = parts[0], _decoded(parts[2])
         except (IndexError, ValueError):
             raise _no_key(text) from None
         key = cls(name, blob[1:])
-        if not name or blob[:1] != ED25519 or len(blob) != 33 or key.id != key_id:
+        good = _can_name(name) and blob[:1] == ED25519 and len(blob) == 33
+        if not good or key.id.hex() != parts[1]:
             raise _no_key(text)
         return key
 
@@ -67,7 +68,7 @@ class SignerKey:
     @classmethod
     def generate(cls, name: str) -> "SignerKey":
         """Make a new key for `name`, which may hold no space, plus sign or newline."""
-        if not name or any(c.isspace() or c == "+" for c in name):
+        if not _can_name(name):
             raise BadInput(f"{name!r} cannot name a key", accepted="no spaces, no plus signs")
         return cls(name, Ed25519PrivateKey.generate())
 
@@ -128,6 +129,8 @@ def _parts(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
     if len(note) > NOTE_MAX_BYTES:
         raise ValueError("note too large")
     decoded = note.decode()
+    if any(character < " " and character != "\n" for character in decoded):
+        raise ValueError("a control character")
     text, gap, tail = decoded.rpartition("\n\n")
     if not gap or not tail.endswith("\n"):
         raise ValueError("no signatures")
@@ -137,10 +140,14 @@ def _parts(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
     signatures = []
     for line in lines:
         name, space, blob = line.removeprefix(_SIGNATURE).partition(" ")
-        if not line.startswith(_SIGNATURE) or not space:
+        if not line.startswith(_SIGNATURE) or not space or not _can_name(name):
             raise ValueError("not a signature line")
         signatures.append((name, _decoded(blob)))
     return text + "\n", signatures
+
+
+def _can_name(name: str) -> bool:
+    return bool(name) and not any(c.isspace() or c == "+" for c in name)
 
 
 def _encoded(data: bytes) -> str:
@@ -148,10 +155,14 @@ def _encoded(data: bytes) -> str:
 
 
 def _decoded(text: str) -> bytes:
+    """Bytes of their one base64 form, so that a note cannot be changed and stay good."""
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise ValueError("not base64") from error
+    if _encoded(data) != text:
+        raise ValueError("not base64 in its one form")
+    return data
 
 
 def _no_key(text: str) -> BadInput:

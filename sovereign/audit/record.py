@@ -24,7 +24,7 @@ VERSION = 1
 INTEGER_MAX = 2**53 - 1
 NAME_MAX_CHARS = 256
 REASON_MAX_CHARS = 1024
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 _SALT = re.compile(r"[0-9a-f]{32}")
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
@@ -172,6 +172,8 @@ def encode(kind: str, fields: Mapping[str, str | int], at: datetime, salt: bytes
     """
     if at.tzinfo is None:
         raise NaiveTime("a record needs a time with a zone")
+    if not _COMMON.isdisjoint(fields):
+        raise RecordInvalid(f"a {kind!r} record's version, type, time and salt are set here")
     record: dict[str, Any] = {
         "v": VERSION,
         "type": kind,
@@ -182,7 +184,10 @@ def encode(kind: str, fields: Mapping[str, str | int], at: datetime, salt: bytes
     fault = find_fault(record)
     if fault:
         raise RecordInvalid(f"a {kind!r} record cannot be written: {fault}")
-    return _ENCODER.encode(record)
+    try:
+        return _ENCODER.encode(record)
+    except UnicodeEncodeError:
+        raise RecordInvalid(f"a {kind!r} record cannot be written: half a character") from None
 
 
 def written(time: datetime) -> str:
@@ -220,10 +225,12 @@ def parse(entry: bytes) -> dict[str, Any]:
 
 def find_fault(record: Mapping[str, Any]) -> str:
     """The first thing that is wrong with a record, "" when nothing is."""
-    kind = RECORD_TYPES.get(record.get("type", ""))
+    name = record.get("type")
+    kind = RECORD_TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
         return "no such type of record"
-    if record.get("v") != VERSION or not _matches(_TIME, record.get("at")):
+    version = record.get("v")
+    if type(version) is not int or version != VERSION or not _is(Kind.TIME, record.get("at")):
         return "no version or no time"
     if not _matches(_SALT, record.get("salt")):
         return "no salt"
@@ -246,11 +253,21 @@ def _matches(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
+def _is_time(value: str) -> bool:
+    if _TIME.fullmatch(value) is None:
+        return False
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
 def _is(kind: Kind, value: object) -> bool:
     if kind is Kind.INTEGER:
         return type(value) is int and 0 <= value <= INTEGER_MAX
     if not isinstance(value, str):
         return False
     if kind is Kind.TIME:
-        return _TIME.fullmatch(value) is not None
+        return _is_time(value)
     return len(value) <= (NAME_MAX_CHARS if kind is Kind.NAME else REASON_MAX_CHARS)

@@ -1,16 +1,22 @@
 """The published side of a log: bundles, tiles and the checkpoint that names them.
 
 `publish` brings the files up to the tree; nothing it writes is durable until `settle` has
-synced it. Partial files of earlier widths stay until the next `settle` is through, because
-recovery starts from the last settled size and readers may hold an older checkpoint.
+synced it. Two rules keep a crash from taking what was durable already:
+
+  * A file is written once. One that an earlier writer left under the same name is replaced by
+    a synced copy and a rename, never written over.
+  * A partial file stays until the full one in its place is durable (tlog-tiles asks for it
+    too): recovery starts from the last settled size, and a reader may hold an older checkpoint.
 """
 
 from sovereign.audit import tiles
 from sovereign.audit.checkpoint import Checkpoint
 from sovereign.audit.disk import Disk
-from sovereign.audit.merkle import TILE_HEIGHT, TILE_WIDTH, Tree
+from sovereign.audit.merkle import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, Tree, leaf_hash
 from sovereign.audit.note import SignerKey
 from sovereign.errors import TileDamaged, TileMissing
+
+_SCRATCH = "part.new"
 
 
 class Store:
@@ -26,22 +32,23 @@ class Store:
         self.settled = size
         self.tail: list[bytes] = []
         self._unsynced: set[str] = set()
-        self._partial: dict[str, set[str]] = {}
+        self._written: set[str] = set()  # partial files that need no second writing
+        self._finished: set[str] = set()  # full ones of which partial files may lie about
 
     def load(self) -> Tree:
         """Read the right edge of the tree at `size`, and the entries of the unfinished bundle.
 
         Raises:
             TileMissing: a file that was settled is gone.
-            TileDamaged: one holds fewer hashes or entries than it must.
+            TileDamaged: one holds fewer hashes or entries than it must, or others.
         """
         edge = [self._edge(level) for level in range(tiles.levels(self.size))]
         index, width = divmod(self.size, TILE_WIDTH)
         if width:
             bundle = self._read(tiles.bundle_path(index, width), tiles.bundle_path(index))
-            self.tail = tiles.unpack(bundle)[:width]
-            if len(self.tail) < width:
-                raise TileDamaged(f"bundle {index} holds {len(self.tail)} entries, not {width}")
+            self.tail = _entries(bundle)[:width]
+            if [leaf_hash(entry) for entry in self.tail] != edge[0]:
+                raise TileDamaged(f"bundle {index} does not hold the {width} entries of its tile")
         return Tree(self.size, edge or [[]])
 
     def _edge(self, level: int) -> list[bytes]:
@@ -50,7 +57,7 @@ class Store:
             return []
         tile = self._read(tiles.tile_path(level, index, width), tiles.tile_path(level, index))
         hashes = tiles.split_hashes(tile)[:width]
-        if len(hashes) < width or len(hashes[-1]) < 32:
+        if len(hashes) < width or len(hashes[-1]) < HASH_BYTES:
             raise TileDamaged(f"tile {level}/{index} holds fewer than {width} hashes")
         return hashes
 
@@ -58,6 +65,8 @@ class Store:
         found = self._disk.read(path)
         if found is None:
             found = self._disk.read(full)
+        else:
+            self._written.add(path)
         if found is None:
             raise TileMissing(f"{path} was published and is gone", next_step="restore the log")
         return found
@@ -88,21 +97,37 @@ class Store:
         name = tiles.number_path(index)
         full = f"tile/{kind}/{name}"
         path = full if width == TILE_WIDTH else f"{full}.p/{width}"
-        self._disk.write(path, data)
+        if path in self._written:
+            return
+        if self._disk.read(path) is None:
+            self._disk.write(path, data)
+        else:
+            self._replace(path, data)
         self._unsynced.add(path)
-        if width < TILE_WIDTH:
-            self._partial.setdefault(full, set()).add(path)
+        if width == TILE_WIDTH:
+            self._finished.add(full)
+        else:
+            self._written.add(path)
+
+    def _replace(self, path: str, data: bytes) -> None:
+        """Put a file in the place of one that may be torn, or may be durable and needed."""
+        self._disk.write(_SCRATCH, data)
+        self._disk.sync(_SCRATCH)
+        self._disk.rename(_SCRATCH, path)
 
     def _checkpoint(self, note: bytes) -> None:
+        """Put it in place, never torn: what was served once is what recovery must not undercut."""
         fresh = tiles.CHECKPOINT + ".new"
         self._disk.write(fresh, note)
+        self._disk.sync(fresh)
         self._disk.rename(fresh, tiles.CHECKPOINT)
         self._unsynced.add(tiles.CHECKPOINT)
 
     def settle(self) -> None:
         """Make everything published durable; afterwards recovery may start from `size`."""
         folders: set[str] = set()
-        for path in sorted(self._unsynced):
+        needed = {p for p in self._unsynced if p == _full(p) or _full(p) not in self._finished}
+        for path in sorted(needed):
             self._disk.sync(path)
             folders.update(_folders_of(path))
         for folder in sorted(folders, reverse=True):
@@ -111,20 +136,12 @@ class Store:
         self.settled = self.size
 
     def sweep(self) -> None:
-        """Remove partial files that neither `settled` nor any later size needs."""
-        for full, paths in list(self._partial.items()):
-            current = {p for p in paths if self._is_current(full, p)}
-            for path in sorted(paths - current):
-                self._disk.remove(path)
-            self._partial[full] = current
-            if not current:
-                del self._partial[full]
-
-    def _is_current(self, full: str, path: str) -> bool:
-        kind = full.split("/")[1]
-        level = 0 if kind == "entries" else int(kind)
-        index, width = divmod(self.settled >> (TILE_HEIGHT * level), TILE_WIDTH)
-        return full == f"tile/{kind}/{tiles.number_path(index)}" and path.endswith(f".p/{width}")
+        """Remove the partial files of what is full; only after `settle`, which made it durable."""
+        for full in sorted(self._finished):
+            self._disk.remove(f"{full}.p")
+        self._written = {path for path in self._written if _full(path) not in self._finished}
+        self._finished.clear()
+        self._disk.remove(_SCRATCH)
 
     def signed(self, tree: Tree, origin: str) -> bytes:
         """The signed checkpoint of a tree."""
@@ -135,3 +152,15 @@ def _folders_of(path: str) -> list[str]:
     """Every folder above a path, the log's own (`.`) last."""
     parts = path.split("/")[:-1]
     return ["/".join(parts[:i]) for i in range(len(parts), 0, -1)] + ["."]
+
+
+def _full(path: str) -> str:
+    """The full file that a partial one makes way for; the path of any other is its own."""
+    return path.partition(".p/")[0]
+
+
+def _entries(bundle: bytes) -> list[bytes]:
+    try:
+        return tiles.unpack(bundle)
+    except ValueError as error:
+        raise TileDamaged(f"the unfinished bundle cannot be read: {error}") from None

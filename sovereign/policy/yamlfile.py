@@ -1,10 +1,11 @@
 """Read one YAML file strictly, and remember on which line everything stood.
 
 YAML is read here and nowhere else. The dialect is small on purpose: mappings, lists,
-strings, whole numbers, booleans and null. A date stays the string it was written as, a
-number with a fraction must be quoted, a key may stand once, anchors and tags of one's own
-are refused. So nothing a lawyer reads means something else to the machine, and the oldest
-trap of the format is caught by name: a bare `NO` is the boolean false, not Norway.
+strings, whole decimal numbers, booleans and null. A date stays the string it was written
+as, a number with a fraction must be quoted, a key may stand once, anchors, aliases and
+tags of one's own are refused. So nothing a lawyer reads means something else to the
+machine, and the oldest trap of the format is caught by name: a bare `NO` is the boolean
+false, not Norway.
 
 This module knows nothing about what a policy says; `shapes.py` does.
 """
@@ -22,22 +23,42 @@ from sovereign.errors import PolicyUnreadable
 
 T = TypeVar("T")
 FILE_MAX_BYTES = 4 * 1024 * 1024
+_YAML = "tag:yaml.org,2002:"
 _PATH = re.compile(r" - at `(?:key in )?\$?([^`]*)`$")
-_KINDS: dict[str, Callable[[str], object]] = {
-    "tag:yaml.org,2002:str": str,
-    "tag:yaml.org,2002:timestamp": str,
-    "tag:yaml.org,2002:int": int,
-    "tag:yaml.org,2002:null": lambda _: None,
-    "tag:yaml.org,2002:bool": lambda text: text.lower() in ("yes", "true", "on"),
+_GOT = re.compile(r", got `(\w+)`")
+_UNKNOWN = re.compile(r"unknown field `(.+)`")
+_SCALARS: dict[str, tuple[str, re.Pattern[str], Callable[[str], object]]] = {
+    f"{_YAML}str": ("str", re.compile(r"(?s:.*)"), str),
+    f"{_YAML}timestamp": ("str", re.compile(r".*"), str),
+    f"{_YAML}int": ("int", re.compile(r"-?(0|[1-9][0-9]{0,17})"), int),
+    f"{_YAML}null": ("null", re.compile(r"|~|null|Null|NULL"), lambda _: None),
+    f"{_YAML}bool": (
+        "bool",
+        re.compile(r"(?i:yes|true|on|no|false|off)"),
+        lambda text: text.lower() in ("yes", "true", "on"),
+    ),
 }
+"""By YAML tag: what msgspec calls the kind, how it may be written, and what it is read as."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where a value stood: its line, from 1, and its text as written ("" if not a scalar)."""
+    """Where a value stood: its line, from 1, its text ("" if not a scalar) and msgspec's kind."""
 
     line: int
     text: str
+    kind: str
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes, and refuses a value that stands in two places at once."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call] # the stubs leave it out
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            problem = "anchors and aliases are not accepted; write the value out"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
 
 
 def read_as(path: Path, kind: type[T]) -> T:
@@ -64,12 +85,14 @@ def _compose(path: Path) -> yaml.Node:
     if len(raw) > FILE_MAX_BYTES:
         raise PolicyUnreadable(f"{path}: {len(raw)} bytes, at most {FILE_MAX_BYTES} are read")
     try:
-        node = yaml.compose(raw.decode(), Loader=yaml.SafeLoader)
+        node = yaml.compose(raw.decode(), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not UTF-8"
         raise PolicyUnreadable(f"{path}{line}: not YAML: {problem}") from error
+    except RecursionError:
+        raise PolicyUnreadable(f"{path}: not YAML: nested too deeply to be read") from None
     if node is None:
         raise PolicyUnreadable(f"{path}:1: the file is empty")
     return node
@@ -77,17 +100,22 @@ def _compose(path: Path) -> yaml.Node:
 
 def _plain(node: yaml.Node, where: str, spots: dict[str, Spot], path: Path) -> Any:
     line = node.start_mark.line + 1
-    spots[where] = Spot(line, node.value if isinstance(node, yaml.ScalarNode) else "")
-    if isinstance(node, yaml.MappingNode):
+    if isinstance(node, yaml.MappingNode) and node.tag == f"{_YAML}map":
+        spots[where] = Spot(line, "", "object")
         return _mapping(node, where, spots, path)
-    if isinstance(node, yaml.SequenceNode):
+    if isinstance(node, yaml.SequenceNode) and node.tag == f"{_YAML}seq":
+        spots[where] = Spot(line, "", "array")
         return [_plain(item, f"{where}[{i}]", spots, path) for i, item in enumerate(node.value)]
-    if node.tag not in _KINDS:
+    scalar = _SCALARS.get(node.tag) if isinstance(node, yaml.ScalarNode) else None
+    if scalar is None or not scalar[1].fullmatch(node.value):
+        what = repr(node.value) if isinstance(node, yaml.ScalarNode) else "this"
         raise PolicyUnreadable(
-            f"{path}:{line}: {node.value!r} reads as {node.tag.rpartition(':')[2]}",
+            f"{path}:{line}: {what} reads as {node.tag.removeprefix(_YAML)}",
             accepted='strings, whole numbers, true and false; quote anything else, as in "46.7"',
         )
-    return _KINDS[node.tag](node.value)
+    kind, _, read = scalar
+    spots[where] = Spot(line, node.value, kind)
+    return read(node.value)
 
 
 def _mapping(
@@ -96,9 +124,10 @@ def _mapping(
     found: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key, line = key_node.value, key_node.start_mark.line + 1
-        if key_node.tag != "tag:yaml.org,2002:str":
+        if key_node.tag != f"{_YAML}str" or not isinstance(key, str):
+            said = repr(key) if isinstance(key, str) else "here"
             raise PolicyUnreadable(
-                f"{path}:{line}: the key {key!r} is not a string", accepted="a quoted key"
+                f"{path}:{line}: the key {said} is not a string", accepted="a quoted key"
             )
         if key in found:
             raise PolicyUnreadable(f"{path}:{line}: the key {key!r} stands here a second time")
@@ -108,11 +137,14 @@ def _mapping(
 
 def _explained(path: Path, refusal: str, spots: dict[str, Spot]) -> PolicyUnreadable:
     match = _PATH.search(refusal)
-    where = match.group(1) if match else ""
     wanted = refusal[: match.start()] if match else refusal
-    spot = _nearest(spots, where)
-    what = where.lstrip(".") or "the file"
-    if "got `bool`" in wanted and spot.text.lower() in ("no", "off", "n", "on", "yes", "y"):
+    where = _nearest(spots, match.group(1) if match else "", wanted)
+    spot, what = spots[where], where.lstrip(".") or "the file"
+    if (
+        spot.kind == "bool"
+        and "got `bool`" in wanted
+        and spot.text.lower() not in ("true", "false")
+    ):
         return PolicyUnreadable(
             f"{path}:{spot.line}: {what} is the bare word {spot.text}",
             found=f"in YAML a bare {spot.text} is a boolean, not a string",
@@ -123,8 +155,20 @@ def _explained(path: Path, refusal: str, spots: dict[str, Spot]) -> PolicyUnread
     )
 
 
-def _nearest(spots: dict[str, Spot], where: str) -> Spot:
-    """The spot of `where`, or of the closest enclosing value we have a line for."""
+def _nearest(spots: dict[str, Spot], where: str, wanted: str) -> str:
+    """The path of what msgspec refused, or of the closest enclosing value we have a line for.
+
+    It writes `[...]` for the key of a mapping; of the values that can mean, the first that is
+    of the refused kind is taken.
+    """
+    unknown, got = _UNKNOWN.search(wanted), _GOT.search(wanted)
+    if unknown:
+        where = f"{where}.{unknown.group(1)}"
+    if "[...]" in where and got:
+        meant = re.compile(re.escape(where).replace(re.escape("[...]"), r"\..+"))
+        for candidate, spot in spots.items():
+            if spot.kind == got.group(1) and meant.fullmatch(candidate):
+                return candidate
     while where and where not in spots:
         where = where[: max(where.rfind("."), where.rfind("["), 0)]
-    return spots.get(where, Spot(1, ""))
+    return where

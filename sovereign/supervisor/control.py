@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
-from sovereign.errors import Unavailable
+from sovereign.errors import ProcessFailed
 from sovereign.settings import Home
 from sovereign.supervisor.watch import STOP_S, State, lock_file, passed_on, state_file
 
@@ -47,7 +47,7 @@ def up(home: Home) -> bool:
     """Start the supervisor in a session of its own; False when one was up already.
 
     Raises:
-        Unavailable: it did not take its lock in time; its log says why.
+        ProcessFailed: it did not take its lock in time; its log says why.
     """
     if is_up(home):
         return False
@@ -72,7 +72,7 @@ def down(home: Home) -> bool:
     """Stop the supervisor and its children; False when none was up.
 
     Raises:
-        Unavailable: it is still up after three times the longest stop of a child.
+        ProcessFailed: it is still up after three times the longest stop of a child.
     """
     known = state(home)
     if known is None:
@@ -87,7 +87,7 @@ def _wait(done: Callable[[], bool], seconds: float, failure: str, home: Home) ->
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
-            raise Unavailable(
+            raise ProcessFailed(
                 f"{failure} within {seconds:.0f} s", next_step=f"read {home.logs}/supervisor.*.log"
             )
         time.sleep(POLL_S)

@@ -8,6 +8,7 @@ prints: a step returns one line saying what is now true, and the command line sh
 import http.client
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from sovereign import policy as policies
 from sovereign import settings as settings_files
 from sovereign.audit import trail
 from sovereign.audit.trail import Trail
-from sovereign.errors import AuditFinding, EngineUnhealthy, Unavailable
+from sovereign.errors import AuditFinding, EngineUnhealthy, ProcessFailed
 from sovereign.keystore import Key, Keystore, new_id
 from sovereign.policy import Policy
 from sovereign.registry import Endpoint, Registry, utcnow
@@ -27,8 +28,10 @@ from sovereign.supervisor import control, engine
 
 WRITERS = ("gateway", "controller", "operator")
 ENDPOINT_WITHIN_S = {"llamacpp": 60.0, "ollama": 120.0, "vllm": 240.0}
+GATEWAY_WITHIN_S = 20.0
 REQUEST_TIMEOUT_S = 120.0
 POLL_S = 0.2
+FIRST_QUESTION = "Answer in one word. Capital of France?"
 FIRST_TENANT, FIRST_PURPOSE = "default", "first-steps"
 
 
@@ -224,7 +227,7 @@ def _stop_if_given_up(home: Home) -> None:
     if state is None:
         given_up = ["supervisor"]
     if given_up:
-        raise Unavailable(
+        raise ProcessFailed(
             f"{given_up[0]} ended again and again and was given up",
             next_step=f"read {home.logs}/{given_up[0]}.*.log, then: make destroy && make deploy",
         )
@@ -236,11 +239,12 @@ def ask_once(deployment: Deployment) -> str:
         return f"not repeated; the first answer is record {deployment.deployed.record}"
     body = {
         "model": deployment.home.settings.engine.model,
-        "messages": [{"role": "user", "content": "The capital of France is"}],
+        "messages": [{"role": "user", "content": FIRST_QUESTION}],
         "max_tokens": 16,
         "temperature": 0,
     }
-    status, record, answer = _post(deployment, body)
+    _wait_for_gateway(deployment)
+    status, record, answer = _call(deployment, "POST", "/v1/chat/completions", body)
     if status != 200 or not record:
         raise EngineUnhealthy(f"the first chat was answered with {status}", found=answer[:300])
     deployment.deployed.record = record
@@ -249,12 +253,27 @@ def ask_once(deployment: Deployment) -> str:
     return f"answered {str(content).strip()[:60]!r}"
 
 
-def _post(deployment: Deployment, body: dict[str, object]) -> tuple[int, str, str]:
+def _wait_for_gateway(deployment: Deployment) -> None:
+    """The gateway reads keys and endpoints on its own time; go on once it lists the model."""
+    deadline = time.monotonic() + GATEWAY_WITHIN_S
+    while time.monotonic() < deadline:
+        with suppress(EngineUnhealthy):
+            status, _, answer = _call(deployment, "GET", "/v1/models", None)
+            if status == 200 and f'"{deployment.home.settings.engine.model}"' in answer:
+                return
+        _stop_if_given_up(deployment.home)
+        time.sleep(POLL_S)
+
+
+def _call(
+    deployment: Deployment, method: str, path: str, body: dict[str, object] | None
+) -> tuple[int, str, str]:
     host, _, port = deployment.home.settings.gateway.listen.rpartition(":")
     connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=REQUEST_TIMEOUT_S)
     headers = {"authorization": f"Bearer {deployment.secret}", "content-type": "application/json"}
     try:
-        connection.request("POST", "/v1/chat/completions", msgspec.json.encode(body), headers)
+        content = None if body is None else msgspec.json.encode(body)
+        connection.request(method, path, content, headers)
         response = connection.getresponse()
         answer = response.read().decode(errors="replace")
         return response.status, response.getheader("x-sovereign-record", ""), answer

@@ -1,5 +1,6 @@
 """What must be gone by when: the yes, the no, and the day it turns."""
 
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -15,15 +16,18 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def item(age_days: float, kept: str = "event", span_hours: float = 0.0, **more: object) -> Item:
+def item(
+    age_days: float, kept: str = "event", span_hours: float = 0.0, *, held: bool = False
+) -> Item:
     oldest = NOW - timedelta(days=age_days)
-    return Item("log", "1", kept, oldest, oldest + timedelta(hours=span_hours), **more)
+    return Item("log", "1", kept, oldest, oldest + timedelta(hours=span_hours), held)
 
 
 def test_nothing_outlives_its_maximum_and_nothing_goes_before_its_minimum(eea: Policy) -> None:
     """Event records: at least six months, at most a year (rules/retention.yaml)."""
     kept = eea.retention["event"]
     assert kept.max_days != "unlimited"
+    assert (kept.min_days, kept.max_days) == (184, 365)
     early = kept.max_days - kept.interval_hours / 24
     assert due(eea, [item(kept.min_days)], NOW) == ()
     assert due(eea, [item(early - 0.01)], NOW) == ()
@@ -48,6 +52,7 @@ def test_content_is_due_the_moment_it_exists(eea: Policy) -> None:
 
 def test_evidence_is_kept_without_end(eea: Policy) -> None:
     """A decision of its own, written with its reason."""
+    assert eea.retention["evidence"].min_days > 4 * 365
     assert eea.retention["evidence"].max_days == "unlimited"
     assert due(eea, [item(10_000, kept="evidence")], NOW) == ()
 
@@ -60,12 +65,12 @@ def test_a_time_without_a_zone_decides_nothing(eea: Policy) -> None:
 
 @given(st.lists(st.floats(0, 2000), max_size=20), st.randoms())
 def test_the_order_of_items_never_matters_and_the_oldest_comes_first(
-    eea: Policy, ages: list[float], random
+    eea: Policy, ages: list[float], chance: random.Random
 ) -> None:
     """A run that is cut short has erased what was most overdue."""
     items = [replace(item(age), id=str(i)) for i, age in enumerate(ages)]
     shuffled = items.copy()
-    random.shuffle(shuffled)
+    chance.shuffle(shuffled)
     first = due(eea, items, NOW)
     assert first == due(eea, shuffled, NOW)
     assert [e.item.oldest for e in first] == sorted(e.item.oldest for e in first)
@@ -77,3 +82,18 @@ def test_what_is_due_stays_due(eea: Policy, age: float, span: float, later: floa
     aged = item(age, span_hours=span)
     if due(eea, [aged], NOW):
         assert due(eea, [aged], NOW + timedelta(days=later))
+
+
+@given(st.floats(0, 24), st.floats(0, 24), st.sampled_from(["event", "security", "process-log"]))
+def test_a_run_every_interval_keeps_both_bounds(
+    eea: Policy, span: float, offset: float, kept_as: str
+) -> None:
+    """Whenever a bundle was filled and the run comes, it goes after its minimum, before its end."""
+    kept = eea.retention[kept_as]
+    assert kept.max_days != "unlimited"
+    bundle = item(0, kept_as, span)
+    run = bundle.newest + timedelta(hours=offset)
+    while not due(eea, [bundle], run):
+        run += timedelta(hours=kept.interval_hours)
+    assert run >= bundle.newest + timedelta(days=kept.min_days)
+    assert run <= bundle.oldest + timedelta(days=kept.max_days)
