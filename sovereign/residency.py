@@ -8,8 +8,8 @@ not recording: callers record the answer, whatever it is.
 What always holds:
   * Silence means no. Only rules of a granting kind (`place`, `adequacy`, `this-host`) can
     allow, and every rule that covers the question must admit it.
-  * Unknown means no. A place that is not in the table, or whose row is older than the
-    `fresh` rule lets it be, is refused.
+  * Unknown means no. A place that is not in the table, whose row is older than the `fresh`
+    rule lets it be, or whose chain of owners nobody looked up where a rule asks, is refused.
   * Order never matters. Of several refusals the one reported is chosen by kind, then id.
 """
 
@@ -115,7 +115,8 @@ def _admits_place(policy: Policy, rule: Rule, today: date, place: Place) -> bool
         case "fresh":
             return rule.max_age_days is not None and _is_fresh(place, rule.max_age_days, today)
         case "chain":
-            return all(owner.country in rule.countries for owner in place.parents)
+            known = place.parents is not None
+            return known and all(o.country in rule.countries for o in place.parents or ())
         case "adequacy":
             return all(
                 country in ours or _is_adequate(policy, country, today)

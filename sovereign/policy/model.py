@@ -31,7 +31,10 @@ THIS_HOST = "this-host"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a machine stands and whose law binds its operator. `code` is `provider:zone`."""
+    """Where a machine stands and whose law binds its operator. `code` is `provider:zone`.
+
+    `parents` is None when the chain of owners is not known.
+    """
 
     code: str
     provider: str
@@ -40,7 +43,7 @@ class Place:
     country: str
     under: str
     entity: str
-    parents: tuple[Owner, ...]
+    parents: tuple[Owner, ...] | None
     extraterritorial: tuple[str, ...]
     source: str
     checked_on: date

@@ -42,7 +42,10 @@ class Zone(Shape, frozen=True):
 
 
 class Provider(Shape, frozen=True):
-    """An operator of machines: whose law binds it, who owns it, since when we know."""
+    """An operator of machines: whose law binds it, who owns it, since when we know.
+
+    `parents` left out means that nobody looked; an empty list means that nobody owns it.
+    """
 
     id: Name
     entity: str
@@ -51,7 +54,7 @@ class Provider(Shape, frozen=True):
     source: str
     checked_on: date
     zones: tuple[Zone, ...]
-    parents: tuple[Owner, ...] = ()
+    parents: tuple[Owner, ...] | None = None
     extraterritorial: tuple[str, ...] = ()
     confidence: Confidence = "low"
     note: str = ""

@@ -160,11 +160,23 @@ def test_what_immune_allows_has_no_owner_outside_the_eea(eea: Policy, immune: Po
     places = {**immune.places, owned.code: owned}
     eea, immune = replace(eea, places=places), replace(immune, places=places)
     for place in places.values():
-        expected = ask(eea, place.code).allowed and all(p.country in EEA for p in place.parents)
+        expected = ask(eea, place.code).allowed and (
+            place.parents is not None and all(p.country in EEA for p in place.parents)
+        )
         assert ask(immune, place.code).allowed is expected, place.code
     assert ask(eea, owned.code).allowed
     answer = ask(immune, owned.code)
     assert (answer.allowed, answer.rule) == (False, "no-owner-outside-eea")
+
+
+@pytest.mark.parametrize(("parents", "allowed"), [(None, False), ((), True)])
+def test_owners_nobody_looked_up_are_not_owners_nobody_has(
+    immune: Policy, parents: tuple[Owner, ...] | None, allowed: bool
+) -> None:
+    """Unknown is never a pass: only a chain that was looked up can be found clean."""
+    place = replace(immune.places["scaleway:fr-par-2"], parents=parents)
+    policy = replace(immune, places={place.code: place})
+    assert ask(policy, place.code).allowed is allowed
 
 
 def test_a_row_is_fresh_for_365_days_and_unknown_on_the_366th(eea: Policy) -> None:
