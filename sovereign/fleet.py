@@ -6,6 +6,8 @@ verification on the machine also remembers the newest checkpoint beside the pinn
 that a log cut short since then is noticed here, before an auditor comes with a copy of hers.
 """
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,13 +113,20 @@ def _inspected(member: Member) -> Inspection:
 
 
 def _keep(path: Path, note: bytes) -> None:
-    """Remember a checkpoint that was found sound; an auditor without write access does not."""
-    fresh = path.with_name(f"{path.name}.new")
+    """Remember a checkpoint that was found sound; an auditor without write access does not.
+
+    Whole and durable, or not at all: a torn one would be a finding at the next verification.
+    """
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        fresh.write_bytes(note)
+        with fresh.open("wb") as file:
+            file.write(note)
+            file.flush()
+            os.fsync(file.fileno())
         fresh.replace(path)
-    except PermissionError:
-        return
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
 
 
 def statuses(home: Home) -> list[dict[str, Any]]:

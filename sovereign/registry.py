@@ -28,6 +28,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     `attested_at` and `expires_at` are aware times, None before the first attestation.
     `quarantine` is a stable code, "" when the endpoint may be used; `reason` is for a reader.
+    `recorded` is False while the log could not be told of this quarantine.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     expires_at: datetime | None = None
     quarantine: str = "not-attested"
     reason: str = "the controller has not vouched for it yet"
+    recorded: bool = True
 
     def is_fresh(self, now: datetime) -> bool:
         """True while an attestation is in force at `now`."""

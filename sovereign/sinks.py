@@ -13,6 +13,7 @@ from sovereign import dated, fleet
 from sovereign.audit import record, tiles
 from sovereign.audit.disk import RealDisk
 from sovereign.audit.merkle import TILE_WIDTH
+from sovereign.errors import RecordInvalid, TileDamaged
 from sovereign.retention import Item
 from sovereign.settings import Home
 
@@ -21,7 +22,12 @@ PARTIAL = ".p/"
 
 
 def items(home: Home) -> Iterator[Item]:
-    """Every item of every sink, as `retention.due` wants it."""
+    """Every item of every sink, as `retention.due` wants it.
+
+    Raises:
+        TileDamaged: a bundle cannot be read.
+        OSError: a folder cannot be.
+    """
     for member in fleet.members(home):
         yield from _bundles(member)
     yield from _process_logs(home.logs)
@@ -36,13 +42,28 @@ def _bundles(member: fleet.Member) -> Iterator[Item]:
         raw = fleet.reader(member.folder)(path)
         if raw is None:
             continue
-        entries = tiles.unpack(raw)
-        oldest, newest = record.time_of(entries[0]), record.time_of(entries[-1])
+        oldest, newest = _ages(member, path, raw)
         yield Item(member.origin, path, member.stream, oldest, newest)
 
 
+def _ages(member: fleet.Member, path: str, bundle: bytes) -> tuple[datetime, datetime]:
+    """Times of the first and last entry of a bundle.
+
+    Raises:
+        TileDamaged: it cannot be read, so nobody knows how old it is.
+    """
+    try:
+        entries = tiles.unpack(bundle)
+        return record.time_of(entries[0]), record.time_of(entries[-1])
+    except (ValueError, IndexError, RecordInvalid):
+        raise TileDamaged(
+            f"{path} of {member.origin} cannot be read", next_step="sovereign audit verify"
+        ) from None
+
+
 def _process_logs(folder: Path) -> Iterator[Item]:
-    for path in sorted(folder.glob("*.log")):
+    there = folder.iterdir() if folder.is_dir() else ()  # a glob hides what may not be read
+    for path in sorted(path for path in there if path.suffix == ".log"):
         newest = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         oldest = dated.day_of(path) or newest
         yield Item(PROCESS_LOG, path.name, PROCESS_LOG, oldest, max(newest, oldest))

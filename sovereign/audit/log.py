@@ -76,7 +76,7 @@ def create(disk: Disk, key: SignerKey, clock: Clock) -> None:
         HistorySplit: a log stands here and has lost its journal; it is left as it is.
         LogLocked, LogUnwritable: nothing that opens was left behind.
     """
-    disk.lock()
+    _lock(disk)
     try:
         _refuse_remains(disk, key)
         entry = record.encode("log-created", {"origin": key.name}, clock())
@@ -90,6 +90,13 @@ def create(disk: Disk, key: SignerKey, clock: Clock) -> None:
         raise LogUnwritable(f"the log could not be created: {error.strerror}") from error
     finally:
         disk.unlock()
+
+
+def _lock(disk: Disk) -> None:
+    try:
+        disk.lock()
+    except OSError as error:
+        raise LogUnwritable(f"the log could not be locked: {error.strerror}") from error
 
 
 def _refuse_remains(disk: Disk, key: SignerKey) -> None:
@@ -153,7 +160,7 @@ class Log:
         self.bundle_began: datetime | None = None
         self.journal_began = clock()
         self._size = 0
-        disk.lock()
+        _lock(disk)
         try:
             self._recover()
         except OSError as error:
@@ -205,8 +212,12 @@ class Log:
         self._note_reopening(clean=clean, torn_bytes=found.torn_bytes)
 
     def _served(self) -> Checkpoint | None:
+        """The checkpoint that stands there. It is never torn, so it must be ours."""
         raw = self._disk.read(CHECKPOINT)
-        return checkpoint.read(raw, self._key.verifier) if raw else None
+        served = None if raw is None else checkpoint.read(raw, self._key.verifier)
+        if raw is not None and (served is None or served.origin != self.origin):
+            raise HistorySplit(f"the checkpoint of {self.origin} is not one that its key signed")
+        return served
 
     def _replay(self, found: journal.Journal, served: Checkpoint | None) -> list[bytes]:
         """Take the journal's groups into the tree; each must be what was signed, and served.
@@ -284,7 +295,7 @@ class Log:
                 if self._sealing:
                     self._fill()
                 self._publish_when_due()
-                if self._closing and not self._queue:
+                if self._closing and not self._queue and not self._sealing:
                     self._finish()
                     return
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever

@@ -48,7 +48,7 @@ class VerifierKey:
         """
         parts = text.strip().split("+", 2)
         try:
-            name, blob = parts[0], _decoded(parts[2])
+            name, blob = parts[0], from_base64(parts[2])
         except (IndexError, ValueError):
             raise _no_key(text) from None
         key = cls(name, blob[1:])
@@ -91,7 +91,7 @@ class SignerKey:
         """
         parts = text.strip().removeprefix(PRIVATE_PREFIX).split("+", 2)
         try:
-            blob = _decoded(parts[2])
+            blob = from_base64(parts[2])
             key = cls(parts[0], Ed25519PrivateKey.from_private_bytes(blob[1:]))
         except (IndexError, ValueError):
             raise BadInput("this file holds no signing key of a log") from None
@@ -142,7 +142,7 @@ def _parts(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
         name, space, blob = line.removeprefix(_SIGNATURE).partition(" ")
         if not line.startswith(_SIGNATURE) or not space or not _can_name(name):
             raise ValueError("not a signature line")
-        signatures.append((name, _decoded(blob)))
+        signatures.append((name, from_base64(blob)))
     return text + "\n", signatures
 
 
@@ -154,8 +154,12 @@ def _encoded(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _decoded(text: str) -> bytes:
-    """Bytes of their one base64 form, so that a note cannot be changed and stay good."""
+def from_base64(text: str) -> bytes:
+    """Bytes of their one base64 form, so that a text cannot be changed and stay good.
+
+    Raises:
+        ValueError: not base64, or not as an encoder writes it.
+    """
     try:
         data = base64.b64decode(text, validate=True)
     except binascii.Error as error:

@@ -14,7 +14,6 @@ key can check it offline; the log, and this project, may be gone by then.
 """
 
 import base64
-import binascii
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,7 +27,7 @@ from sovereign.audit.merkle import (
     leaf_hash,
     root_from_inclusion,
 )
-from sovereign.audit.note import VerifierKey
+from sovereign.audit.note import VerifierKey, from_base64
 from sovereign.audit.verify import Read, read_or_full
 from sovereign.errors import BadInput, TileDamaged, TileMissing
 
@@ -90,14 +89,14 @@ def _parse(proof: bytes) -> tuple[int, bytes, list[bytes], bytes]:
     try:
         if len(proof) > PROOF_MAX_BYTES or not gap or lines[0] != HEADER:
             raise ValueError
-        entry = base64.b64decode(lines[1].removeprefix("extra "), validate=True)
+        entry = from_base64(lines[1].removeprefix("extra "))
         index = int(lines[2].removeprefix("index "))
-        hashes = [base64.b64decode(line, validate=True) for line in lines[3:]]
-    except (ValueError, IndexError, binascii.Error):
+        hashes = [from_base64(line) for line in lines[3:]]
+    except (ValueError, IndexError):
         raise BadInput(
             "this is no proof of a record", accepted=f"a file that begins with {HEADER}"
         ) from None
-    named = lines[1].startswith("extra ") and lines[2].startswith("index ")
+    named = lines[1].startswith("extra ") and lines[2] == f"index {index}"
     if not named or index < 0 or any(len(each) != HASH_BYTES for each in hashes):
         raise BadInput("this proof is not well formed", accepted="docs/formats/log.md")
     return index, entry, hashes, note
@@ -140,7 +139,10 @@ def _entry(read: Read, origin: str, index: int, size: int) -> bytes:
             accepted="an entry that is not erased",
             next_step="sovereign audit verify, which says whether a receipt covers it",
         )
-    entries = tiles.unpack(bundle)
+    try:
+        entries = tiles.unpack(bundle)
+    except ValueError as error:
+        raise TileDamaged(f"{path}: {error}") from None
     if len(entries) <= offset:
         raise TileDamaged(f"{path} holds {len(entries)} entries, not {offset + 1}")
     return entries[offset]

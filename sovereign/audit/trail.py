@@ -72,7 +72,7 @@ def _create_one(audit: Path, keys: Path, trust: Path, writer: str, site: str, st
         )
     key = _key(keys, writer, stream, origin)
     if not stands:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(folder)
         log.create(RealDisk(folder), key, log.utcnow)
     _write_new(pin, f"{key.verifier}\n", 0o644)
     return True
@@ -90,9 +90,17 @@ def _key(keys: Path, writer: str, stream: str, origin: str) -> SignerKey:
     return SignerKey.parse(path.read_text())
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, of which a crash cannot take the names back."""
+    lacking = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in {folder.parent, *(made.parent for made in lacking)}:
+        RealDisk(each).sync(".")
+
+
 def _write_new(path: Path, text: str, mode: int) -> None:
     """Make a file whole and durable, or leave none: a torn key would be a lost log."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     fresh = path.with_name(path.name + ".new")
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from sovereign.audit import checkpoint, record, tiles
 from sovereign.audit.checkpoint import Checkpoint
-from sovereign.audit.merkle import TILE_WIDTH, Tree, leaf_hash
+from sovereign.audit.merkle import HASH_BYTES, TILE_WIDTH, Tree, leaf_hash
 from sovereign.audit.note import VerifierKey
 from sovereign.errors import RecordInvalid
 
@@ -205,11 +205,20 @@ def _check_tile(seen: Inspection, read: Read, path: str, expected: bytes, level:
     """Level 0 was compared entry by entry already; the levels above are computed here."""
     if level == 0:
         return
-    found = read_or_full(read, path)
+    found = _tile(read, path, len(expected))
     if found is None:
         seen.find("tile-missing", path)
-    elif found[: len(expected)] != expected:
+    elif found != expected:
         seen.find("tile-differs", path)
+
+
+def _tile(read: Read, path: str, length: int) -> bytes | None:
+    """A tile as it lies there; of a full one in a partial one's place, the part that counts."""
+    found = read(path)
+    if found is None:
+        found = read_or_full(read, path)
+        return None if found is None else found[:length]
+    return found
 
 
 def _leaves(seen: Inspection, read: Read, index: int, size: int) -> list[bytes]:
@@ -218,11 +227,10 @@ def _leaves(seen: Inspection, read: Read, index: int, size: int) -> list[bytes]:
     first = index * TILE_WIDTH
     entries = _entries(seen, read, index, width)
     path = tiles.tile_path(0, index, width)
-    tile = read_or_full(read, path)
-    stored = tiles.split_hashes(tile)[:width] if tile is not None else []
-    if len(stored) < width or len(stored[-1]) < 32:
+    tile = _tile(read, path, HASH_BYTES * width)
+    stored = tiles.split_hashes(tile) if tile and len(tile) == HASH_BYTES * width else []
+    if not stored:
         seen.find("tile-missing" if tile is None else "tile-differs", path)
-        stored = []
     if entries is None:
         seen.missing.append((first, first + width - 1))
         return stored

@@ -1,11 +1,14 @@
 """Act on a plan: record each step, then let the registry show it. Decides nothing.
 
-An attestation that cannot be recorded is not given. A quarantine is taken all the same:
-refusing is the safe side, and the next round records it. A plan made on an older
-generation of the registry is refused whole.
+An attestation that cannot be recorded, with everything that belongs to it, is not given. A
+quarantine is taken all the same: refusing is the safe side, and it is marked as not
+recorded, so that a later round makes up for it. A plan made on an older generation of the
+registry is refused whole.
 """
 
 from datetime import datetime
+
+import msgspec
 
 from sovereign import eventlog
 from sovereign.audit.trail import Trail
@@ -19,10 +22,18 @@ RECORD_TIMEOUT_S = 10
 def act(plan: Plan, registry: Registry, trail: Trail) -> bool:
     """Carry the plan out; return False when nothing was done because it was stale."""
     shown: dict[str, Endpoint] = {}
+    withheld: set[str] = set()
     for step in plan.steps:
-        if _record(step, trail) or step.verb == "quarantine":
-            shown[step.endpoint.id] = step.endpoint
-            eventlog.emit(step.verb, endpoint=step.endpoint.id, code=step.endpoint.quarantine)
+        endpoint = step.endpoint
+        if endpoint.id in withheld:
+            continue
+        recorded = _record(step, trail)
+        if recorded or step.verb == "quarantine":
+            shown[endpoint.id] = msgspec.structs.replace(endpoint, recorded=recorded)
+            eventlog.emit(step.verb, endpoint=endpoint.id, code=endpoint.quarantine)
+        else:
+            withheld.add(endpoint.id)
+            shown.pop(endpoint.id, None)
     if not shown:
         return True
     try:

@@ -20,6 +20,8 @@ def serve(home: Home, policy: Policy) -> None:
 
     Raises:
         LogMissing, LogLocked: there is no log to write to, or another writer holds it.
+        LogUnwritable: the log has stopped. Only opening it again recovers it, so this process
+            ends and is started anew; what it vouched for expires meanwhile.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -36,6 +38,8 @@ def serve(home: Home, policy: Policy) -> None:
             run_round(home, policy, registry, trail, knock, look)
             retaining.run_when_due(utcnow())
             trail.seal_older(policy.bundle_spans())
+            if trail.failure is not None:
+                raise trail.failure
             stop.wait(chosen.interval_s)
     eventlog.emit("controller-stopped")
 
@@ -44,9 +48,9 @@ def run_round(
     home: Home, policy: Policy, registry: Registry, trail: Trail, knock: Knock, look: Look
 ) -> None:
     """Observe, plan, act and record once. A registry that is busy is left for the next round."""
-    snapshot = registry.snapshot()
-    seen = observe(wanted(home, policy), knock, look)
     try:
+        snapshot = registry.snapshot()
+        seen = observe(wanted(home, policy), knock, look)
         act(plan(policy, seen, snapshot, utcnow()), registry, trail)
     except sqlite3.OperationalError as error:
         eventlog.emit("registry-busy", exception=type(error).__name__)

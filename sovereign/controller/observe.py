@@ -19,7 +19,11 @@ Knock = Callable[["Wanted"], Probe]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An endpoint as the settings name it. `place` is a code, `address` is `address:port`."""
+    """An endpoint as the settings name it. `place` is a code, `address` is `address:port`.
+
+    `model_digest` is the pinned one, which the engine was held to at its start; "" for weights
+    that the settings name, of which no digest is pinned.
+    """
 
     id: str
     engine: str
@@ -42,7 +46,7 @@ def wanted(home: Home, policy: Policy) -> tuple[Wanted, ...]:
     """The endpoints this site should have: in this form of the settings, exactly one."""
     engine = home.settings.engine
     model = policy.models.get(engine.model)
-    package = model.sources.package if model is not None else None
+    package = model.sources.package if model is not None and not engine.weights else None
     digest = f"sha256:{package.sha256}" if package is not None else ""
     endpoint = f"{home.settings.site}-{engine.name}"
     return (

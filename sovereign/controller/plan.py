@@ -1,8 +1,8 @@
 """Plan what one round changes. Pure: observations in, numbered steps out.
 
 A plan is made on one generation of the registry and is worthless on another. It never
-repeats what already stands: an endpoint quarantined for the same reason gets no new step,
-a fresh attestation is renewed only in the second half of its life.
+repeats what already stands: an endpoint quarantined for the same reason, and recorded so,
+gets no new step; a fresh attestation is renewed only in the second half of its life.
 """
 
 from dataclasses import dataclass
@@ -67,11 +67,8 @@ def _changes(
     policy: Policy, sight: Seen, fault: Fault | None, current: Endpoint | None, now: datetime
 ) -> list[Change]:
     if fault is not None:
-        same = current is not None and (current.quarantine, current.reason) == (
-            fault.code,
-            fault.reason,
-        )
-        return [] if same else [("quarantine", _endpoint(sight.wanted, current, fault))]
+        quarantined = _endpoint(sight.wanted, current, fault)
+        return [] if current == quarantined else [("quarantine", quarantined)]
     renewed = _renewed(policy, sight.wanted, now)
     attested: list[Change] = [("attest", renewed)]
     if current is None or not current.is_fresh(now) or current.quarantine:

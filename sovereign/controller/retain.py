@@ -12,9 +12,8 @@ from datetime import datetime, timedelta
 
 from sovereign import eventlog, fleet, sinks
 from sovereign.audit.trail import Trail
-from sovereign.errors import LogUnwritable, SovereignError
+from sovereign.errors import SovereignError
 from sovereign.policy import Policy
-from sovereign.registry import utcnow
 from sovereign.retention import Erasure, Item, due
 from sovereign.settings import Home
 
@@ -36,12 +35,16 @@ class Retaining:
         self._next: datetime | None = None
 
     def run_when_due(self, now: datetime) -> None:
-        """Run if it is time; a run that cannot be recorded is tried again in the next round."""
+        """Run if it is time; a run that fails is tried again in the next round.
+
+        Whatever it failed at, a log that cannot be read or a receipt that cannot be written,
+        the rounds go on: an engine must not lose its attestation over it.
+        """
         if self._next is not None and now < self._next:
             return
         try:
             self.run(now)
-        except (LogUnwritable, OSError, TimeoutError) as error:
+        except (SovereignError, OSError, TimeoutError) as error:
             eventlog.emit("retention-failed", exception=type(error).__name__)
             return
         self._next = now + self._interval
@@ -51,9 +54,10 @@ class Retaining:
 
         Raises:
             LogUnwritable, TimeoutError: a receipt is not acknowledged, so nothing more is erased.
+            TileDamaged: a bundle cannot be read, so its age is not known. Nothing was erased.
             OSError: something could not be erased; its receipt stands, and the next run mends it.
         """
-        self._seal_quiet_writers()
+        self._seal_quiet_writers(now)
         found = list(sinks.items(self._home))
         erasures = due(self._policy, found, now)
         ready = [e for e in erasures if _can_go(e.item)]
@@ -88,12 +92,12 @@ class Retaining:
             RECORD_TIMEOUT_S
         )
 
-    def _seal_quiet_writers(self) -> None:
+    def _seal_quiet_writers(self, now: datetime) -> None:
         home = self._home
         for writer in QUIET_WRITERS:
             with (
                 suppress(SovereignError, OSError),
-                Trail.open(home.audit, home.keys, writer, home.settings.site, utcnow) as trail,
+                Trail.open(home.audit, home.keys, writer, home.settings.site, lambda: now) as trail,
             ):
                 trail.seal_older(self._policy.bundle_spans())
 

@@ -59,8 +59,10 @@ class Gateway:
         except Denied as denied:
             await self._deny(call, denied)
         except Exception as error:  # noqa: BLE001 - the top of every request; its class is logged
-            eventlog.emit("broken", route=call.path[:64], exception=type(error).__name__)
-            await self._deny(call, Denied("broken", "the gateway broke one of its own rules"))
+            route = call.path if call.path in ROUTES else "none"  # any other path is content
+            eventlog.emit("broken", route=route, exception=type(error).__name__)
+            broke = "the gateway broke one of its own rules"
+            await self._deny(call, Denied("broken", broke, record=call.record))
 
     async def _route(self, call: Call) -> None:
         methods = ROUTES.get(call.path)
@@ -68,7 +70,8 @@ class Gateway:
             raise Denied("route-unknown", "this site serves no such route")
         handler = methods.get(call.method)
         if handler is None:
-            raise Denied("method-unknown", f"this route answers {', '.join(methods)}")
+            allow = ", ".join(methods)
+            raise Denied("method-unknown", f"this route answers {allow}", allow=allow)
         await handler(self, self._watching.current, call)
 
     async def chat(self, view: View, call: Call) -> None:
@@ -91,11 +94,13 @@ class Gateway:
         await call.respond(200, b'{"status":"alive"}', JSON)
 
     async def ready(self, view: View, call: Call) -> None:
-        """A chat sent now would be answered: an endpoint is usable and the log is writable."""
+        """A chat sent now would be answered: log, keys and an endpoint are as they should be."""
         now = utcnow()
         lacking = []
         if self.trail.failure is not None:
             lacking.append("log-unwritable")
+        if view.keys_are_stale(now):
+            lacking.append("keys-unreadable")
         if not any(not e.quarantine and e.is_fresh(now) for e in view.snapshot.endpoints):
             lacking.append("no-usable-endpoint")
         body = msgspec.json.encode({"ready": not lacking, "lacking": lacking})

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mutabl
 from contextlib import asynccontextmanager
 from typing import Any
 
+from sovereign.engines.contract import Dialect
 from sovereign.gateway.refusal import Denied
 
 Message = MutableMapping[str, Any]
@@ -16,6 +17,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 JSON: Headers = [(b"content-type", b"application/json")]
+LENGTH_MAX_DIGITS = 18
 SSE: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
 
 
@@ -24,37 +26,58 @@ class ClientGone(Exception):
 
 
 class Call:
-    """A request and the way to answer it. `answered` turns true with the first byte out."""
+    """A request and the way to answer it.
 
-    __slots__ = ("_headers", "_receive", "_send", "answered", "method", "path", "source")
+    `answered` turns true with the first byte out, `finished` with the last. `record` names the
+    decision about it, once there is one.
+    """
+
+    __slots__ = (
+        "_headers",
+        "_receive",
+        "_send",
+        "answered",
+        "finished",
+        "method",
+        "path",
+        "record",
+        "source",
+    )
 
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         client = scope.get("client")
         self.source: str = client[0] if client else ""
-        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._headers: dict[bytes, bytes | None] = {}
+        for name, value in scope["headers"]:
+            self._headers[name] = None if name in self._headers else value
         self._receive = receive
         self._send = send
         self.answered = False
+        self.finished = False
+        self.record = ""
 
     def header(self, name: bytes) -> str | None:
-        """A request header by its lower-case name, or None."""
+        """A request header by its lower-case name; None if it is missing, or given twice.
+
+        Of two values nobody knows which one was meant, or which one a proxy looked at.
+        """
         value = self._headers.get(name)
         return None if value is None else value.decode("latin-1")
 
     @property
-    def dialect(self) -> str:
+    def dialect(self) -> Dialect:
         """`openai` for OpenAI's own clients, else `mistral`."""
-        agent = self._headers.get(b"user-agent", b"")
+        agent = self._headers.get(b"user-agent") or b""
         if b"x-stainless-lang" in self._headers or agent.startswith(b"OpenAI/"):
             return "openai"
         return "mistral"
 
     async def body(self, *, max_bytes: int, timeout_s: float) -> bytes:
         """Read the whole body, refusing it as soon as it is known to be too large."""
-        length = self._headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > max_bytes:
+        length = self._headers.get(b"content-length") or b"0"
+        if length.isdigit() and (len(length) > LENGTH_MAX_DIGITS or int(length) > max_bytes):
             raise _too_large(max_bytes)
         try:
             async with asyncio.timeout(timeout_s):
@@ -86,6 +109,7 @@ class Call:
 
     async def write(self, data: bytes, *, more: bool) -> None:
         """Send a part of the body; the last part says `more=False`."""
+        self.finished = not more
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def respond(self, status: int, body: bytes, headers: Headers) -> None:
@@ -104,8 +128,9 @@ class Call:
             nonlocal gone
             while (await self._receive())["type"] != "http.disconnect":
                 pass
-            gone = True
-            victim.cancel()
+            if not self.finished:  # a server says "disconnect" after the last byte, too
+                gone = True
+                victim.cancel()
 
         watcher = asyncio.create_task(watch())
         try:

@@ -14,17 +14,15 @@ import hmac
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from sovereign.engines import ENGINES, ChatContext
-from sovereign.errors import LogUnwritable
 from sovereign.gateway import wish as wishes
-from sovereign.gateway.call import JSON, SSE, Call, ClientGone
+from sovereign.gateway.call import JSON, SSE, Call, ClientGone, Headers
 from sovereign.gateway.choose import Choice, choose
 from sovereign.gateway.identify import identify
-from sovereign.gateway.records import Recording
+from sovereign.gateway.records import Ending, Recording
 from sovereign.gateway.refusal import Denied
 from sovereign.gateway.relay import DONE, Relay
 from sovereign.gateway.upstream import Answer, Upstreams
@@ -35,6 +33,8 @@ from sovereign.policy import Policy
 from sovereign.registry import Endpoint, utcnow
 from sovereign.settings import GatewaySettings
 from sovereign.subjects import HEADER, pseudonym, stated
+
+LAST_WORDS_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,8 @@ class Admitted:
     endpoint: Endpoint
     model: str
     record: str
-    index: int
     salt: str
-    started: float
+    ending: Ending
 
 
 async def chat(bench: Bench, view: View, call: Call) -> None:
@@ -74,17 +73,42 @@ async def chat(bench: Bench, view: View, call: Call) -> None:
     )
     wish = wishes.read(raw, call.dialect)
     admitted = await admit(bench, view, call, key, wish)
+    call.record = admitted.record
+    try:
+        await _answer(bench, call, admitted)
+    except Denied as denied:
+        denied.record = admitted.record
+        await admitted.ending.record(denied.code, denied.status)
+        if call.answered:
+            await _last_words(call, denied)
+        raise
+    except ClientGone:
+        await admitted.ending.record("client-gone", 499)
+        raise
+    except asyncio.CancelledError:
+        await admitted.ending.record("interrupted", 503)
+        raise
+    except Exception:
+        await admitted.ending.record("broken", 500)
+        raise
+
+
+async def _answer(bench: Bench, call: Call, admitted: Admitted) -> None:
+    """Proxy within the time one answer may take, for as long as the client stays."""
     try:
         async with asyncio.timeout(bench.bounds.request_timeout_s), call.while_client_stays():
             await _proxy(bench, call, admitted)
-    except ClientGone:
-        await _complete(bench, admitted, "client-gone", 499)
-        raise
     except TimeoutError:
-        await _complete(bench, admitted, "timed-out", 504)
-        raise Denied(
-            "engine-timed-out", "the answer took too long", record=admitted.record
-        ) from None
+        raise Denied("engine-timed-out", "the answer took too long") from None
+
+
+async def _last_words(call: Call, denied: Denied) -> None:
+    """The headers are out: the stream ends with an error event, and without the end marker."""
+    error = {"object": "error", "type": denied.code, "code": denied.code, "record": denied.record}
+    last = b"data: " + msgspec.json.encode({"error": error}) + b"\n\n"
+    with suppress(TimeoutError):  # a client that does not read gets none
+        async with asyncio.timeout(LAST_WORDS_S):
+            await call.write(last, more=False)
 
 
 async def admit(bench: Bench, view: View, call: Call, key: Key, wish: Wish) -> Admitted:
@@ -93,8 +117,7 @@ async def admit(bench: Bench, view: View, call: Call, key: Key, wish: Wish) -> A
     Raises:
         Denied: the subject is missing, or no endpoint may answer; the refusal is recorded.
     """
-    started = time.monotonic()
-    now = utcnow()
+    started, now = time.monotonic(), utcnow()
     subject = _subject(call, key, wish, view.known.secrets)
     choice = choose(bench.policy, key, wish.model, view.snapshot.endpoints, now)
     if subject is None:
@@ -108,9 +131,8 @@ async def admit(bench: Bench, view: View, call: Call, key: Key, wish: Wish) -> A
         endpoint=choice.endpoint,
         model=choice.model,
         record=recorded.name,
-        index=recorded.index,
         salt=_cache_salt(view.known.secrets[key.tenant]),
-        started=started,
+        ending=Ending(bench.recording, recorded, started),
     )
 
 
@@ -138,26 +160,17 @@ def _cache_salt(secret: bytes) -> str:
 
 async def _proxy(bench: Bench, call: Call, admitted: Admitted) -> None:
     context = ChatContext(
-        served_name=admitted.model, dialect=_dialect(call), tenant_salt=admitted.salt
+        served_name=admitted.model, dialect=call.dialect, tenant_salt=admitted.salt
     )
     upstream = ENGINES[admitted.endpoint.engine].chat(admitted.wish.body, context)
-    try:
-        async with bench.upstreams.post(admitted.endpoint.address, upstream) as answer:
-            if answer.status != 200:
-                await _refuse_with(answer)
-            if admitted.wish.stream:
-                await _stream(bench, call, admitted, answer)
-            else:
-                await _whole(bench, call, admitted, answer)
-    except Denied as denied:
-        if not call.answered:
-            await _complete(bench, admitted, "engine-failed", denied.status)
-            denied.record = admitted.record
-        raise
-
-
-def _dialect(call: Call) -> Any:
-    return call.dialect
+    labels = _labels(bench, admitted, upstream.dropped)
+    async with bench.upstreams.post(admitted.endpoint.address, upstream) as answer:
+        if answer.status != 200:
+            await _refuse_with(answer)
+        if admitted.wish.stream:
+            await _stream(bench, call, admitted, answer, labels)
+        else:
+            await _whole(bench, call, admitted, answer, labels)
 
 
 async def _refuse_with(answer: Answer) -> None:
@@ -167,74 +180,59 @@ async def _refuse_with(answer: Answer) -> None:
     raise Denied("engine-refused", said, status=answer.status if answer.status != 401 else 502)
 
 
-async def _whole(bench: Bench, call: Call, admitted: Admitted, answer: Answer) -> None:
+async def _whole(
+    bench: Bench, call: Call, admitted: Admitted, answer: Answer, labels: Headers
+) -> None:
     body = await answer.read(bench.bounds.answer_max_bytes)
     try:
         content = msgspec.json.decode(body)
-        usage = content.get("usage") or {}
-        finish = content["choices"][0].get("finish_reason") or ""
-    except (msgspec.DecodeError, AttributeError, LookupError, TypeError):
+        usage, finish = content.get("usage"), content["choices"][0].get("finish_reason")
+    except (ValueError, RecursionError, AttributeError, LookupError, TypeError):
         raise Denied("engine-failed", "the engine's answer is not a chat completion") from None
-    await _complete(bench, admitted, "answered", 200, usage, finish)
-    await call.respond(200, body, [*JSON, *_labels(bench, admitted)])
+    await admitted.ending.record("answered", 200, usage, finish)
+    await call.respond(200, body, [*JSON, *labels])
 
 
-async def _stream(bench: Bench, call: Call, admitted: Admitted, answer: Answer) -> None:
+async def _stream(
+    bench: Bench, call: Call, admitted: Admitted, answer: Answer, labels: Headers
+) -> None:
     relay = Relay(call.dialect, wants_usage=admitted.wish.wants_usage)
-    await call.start(200, [*SSE, *_labels(bench, admitted)])
-    outcome = "engine-failed"
-    with suppress(Denied):  # the headers are out: the stream ends with an error event instead
-        outcome = await _pump(bench, call, relay, answer)
-    await _complete(bench, admitted, outcome, 200, relay.usage, relay.finish)
-    if outcome == "answered":
-        await call.write(relay.rest() + DONE, more=False)
-        return
-    error = {"object": "error", "type": outcome, "code": outcome, "record": admitted.record}
-    last = b"data: " + msgspec.json.encode({"error": error}) + b"\n\n"
-    await call.write(last + DONE, more=False)
+    await call.start(200, [*SSE, *labels])
+    await _pump(bench, call, relay, answer)
+    await admitted.ending.record("answered", 200, relay.usage, relay.finish)
+    await call.write(relay.rest() + DONE, more=False)
 
 
-async def _pump(bench: Bench, call: Call, relay: Relay, answer: Answer) -> str:
+async def _pump(bench: Bench, call: Call, relay: Relay, answer: Answer) -> None:
+    """Pass everything on up to the end marker.
+
+    Raises:
+        Denied: the engine said too much, nonsense, an error, or broke off.
+    """
     size = 0
     async for data in answer.chunks():
         size += len(data)
         if size > bench.bounds.answer_max_bytes:
-            return "too-large"
+            raise Denied("answer-too-large", "the answer is too large")
         try:
             out = relay.feed(data)
-        except (ValueError, AttributeError, TypeError):
-            return "engine-failed"
+        except (ValueError, RecursionError, AttributeError, TypeError):
+            raise Denied("engine-failed", "the engine's stream is not one of chunks") from None
         if relay.failed:
-            return "engine-failed"
+            raise Denied("engine-failed", "the engine reported an error")
         if out:
             await call.write(out, more=True)
         if relay.done:
-            break
-    return "answered" if relay.done else "engine-failed"
+            return
+    raise Denied("engine-failed", "the engine's stream has no end")
 
 
-def _labels(bench: Bench, admitted: Admitted) -> list[tuple[bytes, bytes]]:
-    return [
+def _labels(bench: Bench, admitted: Admitted, dropped: tuple[str, ...]) -> Headers:
+    labels = [
         (b"x-sovereign-record", admitted.record.encode()),
         (b"x-sovereign-place", admitted.endpoint.place.encode()),
         (b"x-sovereign-policy", bench.policy.digest.encode()),
     ]
-
-
-async def _complete(
-    bench: Bench,
-    admitted: Admitted,
-    outcome: str,
-    status: int,
-    usage: dict[str, Any] | None = None,
-    finish: str = "",
-) -> None:
-    latency_us = round((time.monotonic() - admitted.started) * 1_000_000)
-    try:
-        await asyncio.shield(
-            bench.recording.completion(
-                admitted.index, outcome, status, usage or {}, finish, latency_us
-            )
-        )
-    except LogUnwritable:
-        raise Denied("log-unwritable", "the audit log cannot be written") from None
+    if dropped:  # fields the client sent and this engine cannot honour
+        labels.append((b"x-sovereign-dropped", ", ".join(dropped).encode()))
+    return labels

@@ -15,6 +15,9 @@ from sovereign.policy.shapes import Model
 from sovereign.registry import Endpoint
 from sovereign.residency import Decision, Question, decide
 
+UNKNOWN = "unknown"
+"""What a record says of a model that no fact describes: a name is the client's to choose, and
+could hold anything."""
 UNHEALTHY = "engine-unhealthy"
 """The one quarantine that is nobody's policy: the engine does not answer."""
 
@@ -44,7 +47,8 @@ def choose(
     model = resolve(policy.models, name)
     serving = [e for e in endpoints if model is not None and model.id in e.models]
     if model is None or not serving:
-        return _no(name[:128], None, "model-unknown", "", f"no endpoint serves {name[:128]!r}")
+        known = UNKNOWN if model is None else model.id
+        return _no(known, None, "model-unknown", "", f"no endpoint serves {name[:128]!r}")
     if key.models and model.id not in key.models:
         return _no(
             model.id, None, "model-not-bound", "key-binding", f"the key {key.id} is bound to others"

@@ -3,6 +3,9 @@
 Only names, numbers and pseudonyms. There is no field a prompt or an answer could go to.
 """
 
+import asyncio
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from sovereign.audit.trail import Recorded, Trail
@@ -58,11 +61,14 @@ class Recording:
         decision: int,
         outcome: str,
         status: int,
-        usage: dict[str, Any],
-        finish: str,
+        usage: Mapping[str, Any],
+        finish: object,
         latency_us: int,
     ) -> Recorded:
         """Record how a decided request ended, by the index of its decision.
+
+        `usage` and `finish` are as an engine said them: what is not a sensible count or one of
+        `FINISHES` is not written down.
 
         Raises:
             LogUnwritable: it is not acknowledged.
@@ -75,7 +81,7 @@ class Recording:
             tokens_in=_count(usage.get("prompt_tokens")),
             tokens_out=_count(usage.get("completion_tokens")),
             latency_us=latency_us,
-            finish=finish if finish in FINISHES else "none",
+            finish=finish if isinstance(finish, str) and finish in FINISHES else "none",
         )
 
     async def refusals(self, sums: list[dict[str, str | int]]) -> None:
@@ -84,6 +90,43 @@ class Recording:
             await self._trail.arecord("refusals", **fields)
 
 
+class Ending:
+    """The end of one decided request, recorded once: the first to say how it ended is right.
+
+    A client that hangs up while "answered" is being written changes nothing any more.
+    """
+
+    def __init__(self, recording: Recording, decision: Recorded, started: float) -> None:
+        """`started` is the `time.monotonic()` from which the latency counts."""
+        self._recording = recording
+        self._decision = decision
+        self._started = started
+        self._written: asyncio.Task[Recorded] | None = None
+
+    async def record(
+        self, outcome: str, status: int, usage: object = None, finish: object = ""
+    ) -> None:
+        """Return once an ending is acknowledged; being cancelled does not undo it.
+
+        Raises:
+            Denied: the log cannot be written, so nothing more may be answered.
+        """
+        if self._written is None:
+            latency_us = round((time.monotonic() - self._started) * 1_000_000)
+            used = usage if isinstance(usage, dict) else {}
+            self._written = asyncio.ensure_future(
+                self._recording.completion(
+                    self._decision.index, outcome, status, used, finish, latency_us
+                )
+            )
+        try:
+            await asyncio.shield(self._written)
+        except LogUnwritable:
+            raise Denied(
+                "log-unwritable", "the audit log cannot be written", record=self._decision.name
+            ) from None
+
+
 def _count(found: object) -> int:
     """A count an engine reported; anything that is not a sensible one is recorded as 0."""
-    return found if isinstance(found, int) and 0 <= found <= COUNT_MAX else 0
+    return found if type(found) is int and 0 <= found <= COUNT_MAX else 0

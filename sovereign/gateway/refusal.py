@@ -52,6 +52,7 @@ class Denied(Exception):
         record: str = "",
         param: str | None = None,
         status: int | None = None,
+        allow: str = "",
     ) -> None:
         super().__init__(code)
         self.code = code
@@ -60,10 +61,15 @@ class Denied(Exception):
         self.record = record
         self.param = param
         self.status = status or STATUS[code]
+        self.allow = allow
 
 
 def envelope(denied: Denied, dialect: str) -> bytes:
-    """The error body: Mistral's shape, or OpenAI's for a client that speaks it."""
+    """The error body: Mistral's shape, or OpenAI's for a client that speaks it.
+
+    Mistral's 422 also carries `detail`, which its SDK turns into a validation error. What the
+    client wrote is never repeated there.
+    """
     error: dict[str, Any] = {
         "message": denied.message,
         "type": denied.code,
@@ -76,12 +82,21 @@ def envelope(denied: Denied, dialect: str) -> bytes:
         error["record"] = denied.record
     if dialect == "openai":
         return msgspec.json.encode({"error": error})
+    if denied.status == 422:
+        kind = "extra_forbidden" if denied.code == "field-unknown" else "value_error"
+        where = ["body", *([denied.param] if denied.param else [])]
+        error["detail"] = [{"type": kind, "loc": where, "msg": denied.message}]
     return msgspec.json.encode({"object": "error", **error})
 
 
 def headers(denied: Denied) -> list[tuple[bytes, bytes]]:
-    """What goes with the body: when to come back, and the record that holds the refusal."""
+    """What goes with the body: when to come back, the record that holds the refusal, and what
+    RFC 9110 asks for with a 401 and a 405."""
     found = []
+    if denied.status == 401:
+        found.append((b"www-authenticate", b"Bearer"))
+    if denied.allow:
+        found.append((b"allow", denied.allow.encode()))
     if denied.code in RETRY_AFTER_S:
         found.append((b"retry-after", str(RETRY_AFTER_S[denied.code]).encode()))
     if denied.record:

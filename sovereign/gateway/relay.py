@@ -48,14 +48,15 @@ class Relay:
         return b"" if last is None else _event(last)
 
     def _event(self, event: bytes) -> bytes:
-        if event.startswith(b"data: [DONE]"):
-            self.done = True
-            return b""
         if not event.startswith(b"data:"):
             return b""
         if _is_running(event):
             return event + b"\n\n"
-        return self._decoded(msgspec.json.decode(event[5:].strip()))
+        data = event[5:].strip()
+        if data == b"[DONE]":
+            self.done = True
+            return b""
+        return self._decoded(msgspec.json.decode(data))
 
     def _decoded(self, chunk: dict[str, Any]) -> bytes:
         if "error" in chunk:

@@ -1,11 +1,14 @@
 """Run the gateway: open its log, bind its listener, serve until told to stop."""
 
+import signal
+
 import uvicorn
 
 from sovereign import eventlog
 from sovereign.audit.trail import Trail
 from sovereign.errors import DeclarationMissing
 from sovereign.gateway.app import Gateway
+from sovereign.gateway.listener import BoundedProtocol
 from sovereign.policy import THIS_HOST, Policy
 from sovereign.registry import utcnow
 from sovereign.residency import is_loopback
@@ -22,26 +25,37 @@ def serve(home: Home, policy: Policy) -> None:
         DeclarationMissing: it should listen on more than loopback at an undeclared place.
         LogMissing, LogLocked: there is no log to write to, or another writer holds it.
     """
-    bounds = home.settings.gateway
-    refuse_undeclared(home, bounds.listen)
-    host, _, port = bounds.listen.rpartition(":")
+    refuse_undeclared(home, home.settings.gateway.listen)
     with Trail.open(home.audit, home.keys, "gateway", home.settings.site, utcnow) as trail:
-        config = uvicorn.Config(
-            Gateway(home, policy, trail),
-            host=host.strip("[]"),
-            port=int(port),
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=DRAIN_S,
-        )
-        uvicorn.Server(config).run()
+        _outlive_signals()
+        uvicorn.Server(listening(Gateway(home, policy, trail))).run()
     eventlog.emit("gateway-log-closed")
+
+
+def listening(gateway: Gateway) -> uvicorn.Config:
+    """How a gateway is served: nothing of a request is logged, and every wait ends."""
+    host, _, port = gateway.home.settings.gateway.listen.rpartition(":")
+    return uvicorn.Config(
+        gateway,
+        host=host.strip("[]"),
+        port=int(port),
+        loop="uvloop",
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+
+
+def _outlive_signals() -> None:
+    """uvicorn drains on a signal and then sends itself the same once more: by default that would
+    end the process before its log is closed."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
 
 
 def refuse_undeclared(home: Home, listen: str) -> None:

@@ -14,6 +14,9 @@ from sovereign.engines import Upstream
 from sovereign.gateway.refusal import Denied
 
 CONNECT_TIMEOUT_S = 3
+KEPT_IDLE_S = 3
+"""Shorter than the 5 s after which engines close an idle connection: a request sent into one that
+is just being closed is lost."""
 ERROR_MAX_BYTES = 16_384
 MESSAGE_MAX_CHARS = 500
 
@@ -58,7 +61,7 @@ class Answer:
             content = msgspec.json.decode(await self.read(ERROR_MAX_BYTES))
             error = content.get("error", content)
             said = error.get("message") if isinstance(error, dict) else error
-        except (Denied, msgspec.DecodeError, AttributeError):
+        except (Denied, ValueError, RecursionError, AttributeError):
             said = None
         return said[:MESSAGE_MAX_CHARS] if isinstance(said, str) else "the engine refused"
 
@@ -68,7 +71,9 @@ class Upstreams:
 
     def __init__(self, connections_max: int) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections_max, use_dns_cache=False),
+            connector=aiohttp.TCPConnector(
+                limit=connections_max, use_dns_cache=False, keepalive_timeout=KEPT_IDLE_S
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             trust_env=False,

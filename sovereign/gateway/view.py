@@ -3,11 +3,10 @@
 Both come from files that others write: keys from the command line, endpoints from the
 controller. They are re-read on a timer and swapped whole, so a request sees one state.
 A file that cannot be read leaves the last state in place; endpoints then refuse by
-themselves when their attestation expires, and `stale_since` makes `readyz` say so.
+themselves when their attestation expires, and nobody is known once the keys are too old.
 """
 
 import asyncio
-import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,11 +21,18 @@ STALE_KEYS_MAX_S = 30
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Keys by fingerprint, tenants' secrets, endpoints by the model they serve."""
+    """Keys by fingerprint, tenants' secrets, endpoints by the model they serve.
+
+    `keys_read_at` is when the keys were last read.
+    """
 
     known: Known
     snapshot: Snapshot
-    read_at: datetime
+    keys_read_at: datetime
+
+    def keys_are_stale(self, now: datetime) -> bool:
+        """True when the keys have not been readable for longer than a revoked one may live on."""
+        return (now - self.keys_read_at).total_seconds() > STALE_KEYS_MAX_S
 
 
 class Watching:
@@ -35,22 +41,34 @@ class Watching:
     def __init__(self, keystore: Keystore, registry: Registry) -> None:
         self._keystore = keystore
         self._registry = registry
-        self.current = self._read()
+        self.current = self._read(View(Known({}, {}), Snapshot(0, ()), utcnow()))
 
-    def _read(self) -> View:
-        return View(self._keystore.known(), self._registry.snapshot(), utcnow())
+    def _read(self, last: View) -> View:
+        """Read both, each for itself: a registry that is busy must not keep a revoked key alive."""
+        known, read_at = _known(self._keystore), utcnow()
+        if known is None:
+            stale = last.keys_are_stale(read_at)
+            known, read_at = Known({}, {}) if stale else last.known, last.keys_read_at
+        return View(known, _snapshot(self._registry) or last.snapshot, read_at)
 
     async def run(self) -> None:
         """Re-read both files every `REFRESH_S` seconds, for ever."""
         while True:
             await asyncio.sleep(REFRESH_S)
-            try:
-                self.current = await asyncio.to_thread(self._read)
-            except (sqlite3.Error, OSError, ValueError) as error:
-                eventlog.emit("view-unreadable", exception=type(error).__name__)
-                self._forget_keys_when_too_old()
+            self.current = await asyncio.to_thread(self._read, self.current)
 
-    def _forget_keys_when_too_old(self) -> None:
-        age_s = (utcnow() - self.current.read_at).total_seconds()
-        if age_s > STALE_KEYS_MAX_S:
-            self.current = View(Known({}, {}), self.current.snapshot, self.current.read_at)
+
+def _known(keystore: Keystore) -> Known | None:
+    try:
+        return keystore.known()
+    except Exception as error:  # noqa: BLE001 - the watch must never end; its class is logged
+        eventlog.emit("view-unreadable", file="keystore", exception=type(error).__name__)
+        return None
+
+
+def _snapshot(registry: Registry) -> Snapshot | None:
+    try:
+        return registry.snapshot()
+    except Exception as error:  # noqa: BLE001 - as above
+        eventlog.emit("view-unreadable", file="registry", exception=type(error).__name__)
+        return None

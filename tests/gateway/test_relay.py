@@ -1,5 +1,7 @@
 """Streams in, streams out: usage where the client expects it, and never the end too early."""
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -30,10 +32,12 @@ def events(data: bytes) -> list[dict[str, object]]:
     return [msgspec.json.decode(event[5:]) for event in data.split(b"\n\n") if event]
 
 
-def relayed(dialect: str, *, wants_usage: bool, cut: list[int] | None = None) -> tuple[Relay, bytes]:
+def relayed(
+    dialect: str, *, wants_usage: bool, cut: list[int] | None = None
+) -> tuple[Relay, bytes]:
     relay = Relay(dialect, wants_usage=wants_usage)
     edges = sorted({0, len(STREAM), *(c % len(STREAM) for c in cut or [])})
-    out = b"".join(relay.feed(STREAM[a:b]) for a, b in zip(edges, edges[1:], strict=False))
+    out = b"".join(relay.feed(STREAM[a:b]) for a, b in pairwise(edges))
     return relay, out + relay.rest()
 
 

@@ -21,19 +21,26 @@ def refusal(raw: bytes, dialect: str = "mistral") -> Denied:
     return caught.value
 
 
-@pytest.mark.parametrize("field", ["seed", "stream_options", "max_completion_tokens", "user"])
-def test_mistrals_dialect_refuses_openais_fields_with_422_and_their_name(field: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("seed", 1), ("stream_options", {}), ("max_completion_tokens", 1), ("user", "u")],
+)
+def test_mistrals_dialect_refuses_openais_fields_with_422_and_their_name(
+    field: str, value: object
+) -> None:
     """Mistral's API is strict; a client that relies on that must not be surprised here."""
-    denied = refusal(body(**{field: 1}))
+    denied = refusal(body(**{field: value}))
     assert (denied.status, denied.code, denied.param) == (422, "field-unknown", field)
-    assert wish.read(body(**{field: 1}), "openai").model == "m"
+    assert wish.read(body(**{field: value}), "openai").model == "m"
 
 
-@pytest.mark.parametrize("field", ["random_seed", "safe_prompt", "prompt_mode"])
-def test_openais_dialect_refuses_mistrals_fields(field: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "value"), [("random_seed", 1), ("safe_prompt", True), ("prompt_mode", "reasoning")]
+)
+def test_openais_dialect_refuses_mistrals_fields(field: str, value: object) -> None:
     """The same strictness in the other direction."""
-    assert refusal(body(**{field: 1}), "openai").code == "field-unknown"
-    assert wish.read(body(**{field: 1}), "mistral").model == "m"
+    assert refusal(body(**{field: value}), "openai").code == "field-unknown"
+    assert wish.read(body(**{field: value}), "mistral").model == "m"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +59,20 @@ def test_openais_dialect_refuses_mistrals_fields(field: str) -> None:
         (body(messages=[{"role": "user", "content": 7}]), "field-invalid"),
         (body(n=0), "field-invalid"),
         (body(n=17), "field-invalid"),
+        (body(n=True), "field-invalid"),
         (body(stream="yes"), "field-invalid"),
+        (body(stream=1), "field-invalid"),
+        (body(temperature="hot"), "field-invalid"),
+        (body(temperature=True), "field-invalid"),
+        (body(max_tokens=1.5), "field-invalid"),
+        (body(metadata="me"), "field-invalid"),
+        (body(tools={}), "field-invalid"),
+        (body(stop=7), "field-invalid"),
+        (body(stop=["a", 7]), "field-invalid"),
+        (body(tool_choice=7), "field-invalid"),
+        (body(messages=[{"role": "user", "content": ["bare"]}]), "field-invalid"),
+        (body(messages=[{"role": "user", "content": [{"text": "no type"}]}]), "field-invalid"),
+        (body(messages=[{"role": "user", "content": [{"type": "odd"}]}]), "field-invalid"),
     ],
 )
 def test_what_cannot_be_understood_is_refused_before_anything_is_decided(
@@ -79,13 +99,67 @@ def test_an_image_within_the_request_passes() -> None:
     assert wish.read(body(messages=[{"role": "user", "content": [part]}]), "mistral")
 
 
+@pytest.mark.parametrize("kind", sorted(wish.PARTS_OF_ADDRESSES))
+@pytest.mark.parametrize("said", ["named", "nested", "disguised"])
+def test_every_other_part_that_an_engine_would_fetch_is_refused(kind: str, said: str) -> None:
+    """vLLM fetches video and sound by the same mechanism as images, and looks at the key when the
+    type is missing."""
+    part: dict[str, object] = {"type": kind, kind: {"url": "http://x/y"}}
+    if said == "nested":
+        part = {"type": "thinking", "thinking": [part]}
+    if said == "disguised":
+        part = {"type": "text", "text": "hello", kind: {"url": "http://x/y"}}
+    denied = refusal(body(messages=[{"role": "user", "content": [part]}]))
+    assert (denied.status, denied.code) == (403, "remote-content-refused")
+
+
+def test_an_image_is_refused_when_it_is_too_long_by_one_character() -> None:
+    """The edge where a picture becomes a load."""
+    start = "data:image/png;base64,"
+    for extra, fits in ((0, True), (1, False)):
+        url = start + "A" * (wish.DATA_URL_MAX_CHARS - len(start) + extra)
+        raw = body(
+            messages=[{"role": "user", "content": [{"type": "image_url", "image_url": url}]}]
+        )
+        if fits:
+            assert wish.read(raw, "mistral")
+        else:
+            assert refusal(raw).code == "field-invalid"
+
+
+def nested(levels: int) -> bytes:
+    return b'{"model":"m","messages":[{"role":"user","content":"x"}],"tools":' + (
+        b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
+    )
+
+
+def test_a_body_may_nest_as_deep_as_the_bound_and_no_deeper() -> None:
+    """What is deeper would be decided on, and then break whoever copies it for the engine."""
+    assert wish.read(nested(wish.DEPTH_MAX), "mistral")
+    assert refusal(nested(wish.DEPTH_MAX + 1)).code == "body-unreadable"
+    assert refusal(nested(900)).code == "body-unreadable"
+
+
+def test_many_brackets_side_by_side_are_not_depth() -> None:
+    """A long conversation is flat."""
+    assert wish.read(body(tools=[[] for _ in range(1000)]), "mistral")
+
+
+def test_null_is_as_if_a_field_had_not_been_sent() -> None:
+    """Both official clients send null for what their user left out."""
+    nothing = dict.fromkeys(("stream", "n", "temperature", "tools", "stop", "metadata"))
+    assert wish.read(body(**nothing), "mistral").stream is False
+
+
 @given(st.binary(max_size=300))
 def test_no_bytes_at_all_can_do_more_than_be_refused(raw: bytes) -> None:
     """Garbage ends in one kind of exception, never in another."""
+    status = 200
     try:
         wish.read(raw, "mistral")
     except Denied as denied:
-        assert denied.status in (400, 403, 422)
+        status = denied.status
+    assert status in (200, 400, 403, 422)
 
 
 def test_no_refusal_repeats_what_the_client_wrote_in_a_message() -> None:
