@@ -1,0 +1,31 @@
+"""`python -m infra plan STACK | inventory STACK | get-engine`; `--json` for programs.
+
+Exit codes: 0 allowed, 1 refused, 2 asked wrongly, 3 it could not be determined.
+"""
+
+import argparse
+import sys
+
+from infra import command
+from sovereign.cli.output import fail
+from sovereign.errors import SovereignError
+
+
+def main() -> int:
+    """Run one command and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m infra", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb, run in command.VERBS.items():
+        one = verbs.add_parser(verb, help=run.__doc__.splitlines()[0] if run.__doc__ else "")
+        if verb != "get-engine":
+            one.add_argument("stack", help="a file of infra/stacks/, without its ending")
+        one.add_argument("--json", action="store_true", help="print JSON")
+    asked = parser.parse_args()
+    try:
+        return command.VERBS[asked.verb](asked)
+    except SovereignError as error:
+        return fail(error, as_json=asked.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

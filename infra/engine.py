@@ -1,0 +1,267 @@
+"""Drive the real Pulumi engine, and keep what it says.
+
+The program is a Python function that runs in this process (the Automation API), so no
+language host is needed. A rehearsal puts two programs of ours on the engine's PATH, under
+the names it looks for: the launcher of the guard's policy pack, and the simulator in place
+of the cloud's provider. Everything lies under `SOVEREIGN_HOME/infra`:
+
+    bin/         the engine and the two launchers
+    STACK/       engine home, state, the simulator's books, the guard's answers
+
+The engine is told not to ask its maker for news (`PULUMI_SKIP_UPDATE_CHECK`), and where its
+state lies even when the operator's shell says otherwise (`PULUMI_BACKEND_URL`). Nothing here
+decides; what the guard answered is read back and given on.
+"""
+
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pulumi
+from pulumi import automation
+from pulumi.automation import errors
+from pulumi.automation.events import EngineEvent
+
+from infra.clouds import scaleway
+from infra.guard.pack import DECISIONS_VARIABLE, PROFILE_VARIABLE
+from infra.guard.rules import Judgement
+from infra.shapes import Site, inventory
+from infra.stack import FILE_BACKEND
+from sovereign.errors import Unavailable
+
+PROJECT = "sovereign"
+GUARD = Path(__file__).with_name("guard")
+BOOKS_VARIABLE = "SOVEREIGN_SIMULATOR_BOOKS"
+PROGRAMS = {"scaleway": scaleway.outputs}
+_NO_VENV = 'for a do shift; case $a in -virtualenv=*) ;; *) set -- "$@" "$a" ;; esac; done'
+"""Drops the one argument that `pulumi.policy` would misread: we name the Python ourselves."""
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A resource as the engine announced it: what it would do, to what, with which inputs."""
+
+    operation: str
+    kind: str
+    urn: str
+    inputs: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Rehearsed:
+    """What a run of the engine showed. `finished` is False when the engine refused or failed."""
+
+    finished: bool = False
+    announced: list[Announced] = field(default_factory=list)
+    judged: list[Judgement] = field(default_factory=list)
+    refused: dict[str, list[str]] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+
+
+class Rehearsal:
+    """One stack on the real engine, against the simulator. Keeps its state between calls."""
+
+    def __init__(
+        self, root: Path, cli: Path, site: Site, program: Callable[[], None] | None = None
+    ) -> None:
+        """Prepare the folders under `root`; nothing runs yet.
+
+        Args:
+            root: SOVEREIGN_HOME.
+            program: what declares the resources; by default the site's own cloud.
+        """
+        self._bin = _launchers(root / "infra" / "bin", cli)
+        self.folder = _folders(root / "infra" / site.stack)
+        self.books = self.folder / "simulated-account.json"
+        self._decisions = self.folder / "guard-answers.jsonl"
+        self._passphrase = _passphrase(self.folder / "passphrase")
+        self._site = site
+        self._program = program or (lambda: declare(site))
+
+    def preview(self) -> Rehearsed:
+        """Show what would be made, judged by the guard. Nothing is made.
+
+        Raises:
+            Unavailable: the engine could not run at all.
+        """
+        return self._run(
+            lambda stack, on_event: stack.preview(policy_packs=[str(GUARD)], on_event=on_event)
+        )
+
+    def up(self) -> Rehearsed:
+        """Make it in the simulated account, if the guard lets it.
+
+        Raises:
+            Unavailable: the engine could not run at all.
+        """
+        return self._run(
+            lambda stack, on_event: stack.up(policy_packs=[str(GUARD)], on_event=on_event)
+        )
+
+    def destroy(self) -> Rehearsed:
+        """Remove it from the simulated account. What is protected stays, and makes this fail.
+
+        Raises:
+            Unavailable: the engine could not run at all.
+        """
+        return self._run(lambda stack, on_event: stack.destroy(on_event=on_event))
+
+    def unprotect(self) -> None:
+        """Let the next `destroy` remove even what holds data."""
+        stack = self._stack()
+        stack._run_pulumi_cmd_sync(["state", "unprotect", "--all", "--yes"])
+
+    def _run(
+        self, verb: Callable[[automation.Stack, Callable[[EngineEvent], None]], object]
+    ) -> Rehearsed:
+        self._decisions.write_bytes(b"")
+        shown = Rehearsed()
+        try:
+            verb(self._stack(), lambda event: _keep(shown, event))
+            shown.finished = True
+        except errors.CommandError as error:
+            if not shown.said and not shown.refused:
+                shown.said.append(str(error))
+        except OSError as error:
+            raise Unavailable(f"the Pulumi engine does not start: {error}") from error
+        lines = self._decisions.read_bytes().splitlines()
+        shown.judged = [msgspec.json.decode(line, type=Judgement) for line in lines]
+        return shown
+
+    def _stack(self) -> automation.Stack:
+        return automation.create_or_select_stack(
+            stack_name=self._site.stack,
+            project_name=PROJECT,
+            program=self._program,
+            opts=_workspace(
+                self.folder, self._bin, f"file://{self.folder / 'state'}", self._environment()
+            ),
+        )
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": f"{self._bin}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PULUMI_CONFIG_PASSPHRASE": self._passphrase,
+            "SOVEREIGN_HOME": str(self._bin.parents[1]),
+            BOOKS_VARIABLE: str(self.books),
+            DECISIONS_VARIABLE: str(self._decisions),
+            PROFILE_VARIABLE: self._site.profile,
+        }
+
+
+def made_inventory(root: Path, cli: Path, site: Site, backend: str) -> dict[str, Any]:
+    """Return the inventory that a stack exported when it was made for real.
+
+    Args:
+        backend: the stack's `state_backend`. Its credentials and the passphrase come from the
+            environment, as with the engine's own command line.
+
+    Raises:
+        Unavailable: nothing of this stack was made there, or the state cannot be read.
+    """
+    folder = _folders(root / "infra" / site.stack / "made")
+    url = f"file://{folder / 'state'}" if backend == FILE_BACKEND else backend
+    options = _workspace(folder, _launchers(root / "infra" / "bin", cli), url, {})
+    try:
+        stack = automation.select_stack(
+            stack_name=site.stack,
+            project_name=PROJECT,
+            program=lambda: declare(site),
+            opts=options,
+        )
+        found = stack.outputs().get("inventory")
+    except errors.CommandError as error:
+        raise _nothing_made(site, url, str(error)[-300:].strip()) from error
+    if found is None:
+        raise _nothing_made(site, url, "the stack exports no inventory")
+    exported: dict[str, Any] = found.value
+    return exported
+
+
+def _nothing_made(site: Site, url: str, found: str) -> Unavailable:
+    return Unavailable(
+        f"there is no inventory of {site.stack} in {url}",
+        found=found,
+        accepted="a stack that was made, with its state and PULUMI_CONFIG_PASSPHRASE at hand",
+        next_step="docs/add/a-cloud.md, section: make it for real",
+    )
+
+
+def declare(site: Site) -> None:
+    """The Pulumi program: the site's cloud declares its resources, and we export the way in."""
+    made = PROGRAMS[site.cloud](site)
+    pulumi.export("inventory", inventory(site, made.hosts))
+    pulumi.export("backups", made.backups)
+
+
+def _keep(shown: Rehearsed, event: EngineEvent) -> None:
+    if event.resource_pre_event is not None:
+        step = event.resource_pre_event.metadata
+        inputs = dict(step.new.inputs or {}) if step.new else {}
+        shown.announced.append(Announced(str(step.op.value), step.type, step.urn, inputs))
+    if event.policy_event is not None:
+        urn = event.policy_event.resource_urn or ""
+        shown.refused.setdefault(urn, []).append(event.policy_event.message)
+    if event.diagnostic_event is not None and event.diagnostic_event.severity == "error":
+        shown.said.append(event.diagnostic_event.message.strip())
+
+
+def _workspace(
+    folder: Path, programs: Path, url: str, environment: dict[str, str]
+) -> automation.LocalWorkspaceOptions:
+    """The engine told where everything lies, whatever the operator's shell says."""
+    return automation.LocalWorkspaceOptions(
+        work_dir=str(folder / "work"),
+        pulumi_command=automation.PulumiCommand(root=str(programs.parent)),
+        project_settings=automation.ProjectSettings(
+            name=PROJECT, runtime="python", backend=automation.ProjectBackend(url=url)
+        ),
+        secrets_provider="passphrase",
+        env_vars={
+            "PULUMI_HOME": str(folder / "home"),
+            "PULUMI_BACKEND_URL": url,
+            "PULUMI_ACCESS_TOKEN": "",
+            "PULUMI_SKIP_UPDATE_CHECK": "1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **environment,
+        },
+    )
+
+
+def _folders(folder: Path) -> Path:
+    for name in ("state", "home", "work"):
+        (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _launchers(folder: Path, cli: Path) -> Path:
+    """Put the engine and our two programs where the engine looks; return the folder."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    link = folder / "pulumi"
+    if link.resolve() != cli.resolve():
+        link.unlink(missing_ok=True)
+        link.symlink_to(cli)
+    python = f'PYTHONPATH="{_CHECKOUT}" exec "{sys.executable}" -u'
+    _script(folder / "pulumi-analyzer-policy-python", f"{_NO_VENV}\n{python} -m pulumi.policy")
+    _script(folder / "pulumi-resource-scaleway", f"{python} -m infra.simulator")
+    return folder
+
+
+def _script(path: Path, line: str) -> None:
+    path.write_text(f'#!/bin/sh\n{line} "$@"\n')
+    path.chmod(0o755)
+
+
+def _passphrase(path: Path) -> str:
+    """Encrypts secrets in the rehearsal's state; made once and kept beside it."""
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(32))
+    return path.read_text()
