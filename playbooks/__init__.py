@@ -1,0 +1,1 @@
+"""Configure real hosts: Ansible roles, and what hands them the policy's word."""

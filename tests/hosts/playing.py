@@ -1,0 +1,112 @@
+"""Run our own command against hosts of the lab, and read what Ansible says it did."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tests.tools.lab import GATE, NET, PROXY_PORT, Host
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PLAY_TAKES_AT_MOST_S = 420
+GATEWAY_PORT = 8080
+SITE = {
+    "sovereign_listen": f"{{{{ ansible_host }}}}:{GATEWAY_PORT}",
+    "sovereign_own_places": [
+        {
+            "id": "own",
+            "entity": "Lab Example GmbH",
+            "seat": "DE",
+            "under": "DE",
+            "source": "declared by the operator of this site",
+            "checked_on": "2026-11-01",
+            "confidence": "medium",
+            "zones": [{"zone": "lab", "region": "lab", "country": "DE"}],
+        }
+    ],
+    "gateway_clients": [f"{NET}.0/24"],
+    "egress_allowed": [
+        {"dependency": "debian-packages", "address": f"{GATE}/32", "port": PROXY_PORT}
+    ],
+}
+"""What a site says beside its stack: where it listens, where it stands, where its mirror is."""
+
+_RECAP = re.compile(r"^(\S+) +: +(.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One run. `recap` holds Ansible's counts for each host: ok, changed, failed and so on."""
+
+    exit_code: int
+    output: str
+    recap: dict[str, dict[str, int]]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Files that say everything about some hosts. One folder each."""
+
+    folder: Path
+    policies: Path
+    release: Path
+
+    def __post_init__(self) -> None:
+        (self.folder / "site.yaml").write_text(yaml.safe_dump(SITE))
+
+    def play(self, verb: str, host: Host, *more: str, **variables: object) -> Played:
+        """Run `python -m playbooks VERB` on one host; `more` goes to Ansible."""
+        inventory = self.folder / f"{host.name}.yaml"
+        inventory.write_text(yaml.safe_dump(_inventory(host)))
+        said = self.folder / "said.yaml"
+        said.write_text(yaml.safe_dump(SITE | variables))
+        started = time.monotonic()
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "playbooks", verb),
+                *("--inventory", str(inventory), "--site", str(said)),
+                *("--policies", str(self.policies), "--release", str(self.release)),
+                *("--", *more),
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=CHECKOUT,
+            timeout=PLAY_TAKES_AT_MOST_S,
+            env={**os.environ, "ANSIBLE_SSH_ARGS": f"-F {host.lab.ssh_config}"},
+        )
+        output = done.stdout + done.stderr
+        return Played(done.returncode, output, _recap(output), time.monotonic() - started)
+
+
+def _inventory(host: Host) -> dict[str, object]:
+    """The inventory of a stack of one machine, as `python -m infra inventory` writes it."""
+    reached = {
+        "ansible_host": host.address,
+        "ansible_user": "root",
+        "ansible_port": 22,
+        "sovereign_place": "own:lab",
+    }
+    told = {
+        "sovereign_site": "lab",
+        "sovereign_engine": "llamacpp",
+        "sovereign_model": "smollm2-135m-instruct",
+        "sovereign_profile": "eea",
+    }
+    group = {"hosts": {host.name: reached}, "vars": told}
+    return {"all": {"children": {"inference": group}}}
+
+
+def _recap(output: str) -> dict[str, dict[str, int]]:
+    _, _, recap = output.partition("PLAY RECAP")
+    return {
+        name: {word: int(count) for word, count in re.findall(r"(\w+)=(\d+)", counts)}
+        for name, counts in _RECAP.findall(recap)
+        if "ok=" in counts
+    }

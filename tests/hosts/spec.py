@@ -1,0 +1,204 @@
+"""What a policy promises about a host, as things that can be seen on it.
+
+Each promise takes the host as testinfra sees it and the policy, and raises AssertionError where
+the two differ. Expected values come out of the policy and the engine's contract, never out of the
+playbooks: a role that says one thing and does another is what this is for.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from testinfra.host import Host as Seen
+
+from playbooks.variables import allowed_dependencies, kept_days
+from sovereign.engines import ENGINES
+from sovereign.engines.environment import parse, unmet
+from sovereign.policy import Policy
+from tests.hosts.playing import SITE
+
+Promise = Callable[[Seen, Policy], None]
+SERVICES = {
+    "sovereign-engine": "sovereign-engine",
+    "sovereign-gateway": "sovereign-gateway",
+    "sovereign-controller": "sovereign-controller",
+}
+"""Unit and the user it runs as."""
+
+ENGINE_PORT, GATEWAY_PORT = 8081, 8080
+_IP_ANY = {"0.0.0.0/0", "::/0"}
+
+
+def journal_forgets_on_time(seen: Seen, policy: Policy) -> None:
+    """What processes print is gone when the class process-log says, across reboots."""
+    said = seen.check_output("systemd-analyze cat-config systemd/journald.conf")
+    in_force = dict(line.split("=", 1) for line in said.splitlines() if _is_setting(line))
+    assert in_force["MaxRetentionSec"] == f"{kept_days(policy)}day"
+    assert in_force["MaxFileSec"] == "1day"
+    assert in_force["Storage"] == "persistent"
+    assert in_force["ForwardToSyslog"] == "no"
+    started = seen.check_output(
+        "systemctl show -p ExecMainStartTimestamp --value --timestamp=unix systemd-journald"
+    )
+    written = seen.file("/etc/systemd/journald.conf.d/sovereign.conf").mtime
+    assert int(started.removeprefix("@")) >= int(written.timestamp()), "it has not read this yet"
+    assert seen.file("/var/log/journal").is_directory
+
+
+def _is_setting(line: str) -> bool:
+    return "=" in line and not line.startswith("#")
+
+
+def opens_exactly_what_is_declared(seen: Seen, policy: Policy) -> None:
+    """The loaded ruleset and the declared destinations are the same set, both ways."""
+    allowed = set(allowed_dependencies(policy, datetime.now(UTC)))
+    declared = {
+        (to["dependency"], to["address"], to.get("protocol", "tcp"), to["port"])
+        for to in SITE["egress_allowed"]
+        if to["dependency"] in allowed
+    }
+    chain, rules = _egress(seen)
+    assert chain["policy"] == "drop"
+    opened = {_destination(rule) for rule in rules if rule.get("comment", "").startswith("to ")}
+    assert opened == declared
+    others = {rule.get("comment") for rule in rules} - {f"to {name}" for name, *_ in declared}
+    assert others == {
+        "answers",
+        "this host itself",
+        "ssh, whatever is known of the connection",
+        "neighbours",
+        "dropped",
+    }
+
+
+def _egress(seen: Seen) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    listed = json.loads(seen.check_output("nft --json list table inet sovereign_egress"))
+    found = listed["nftables"]
+    (chain,) = [entry["chain"] for entry in found if "chain" in entry]
+    return chain, [entry["rule"] for entry in found if "rule" in entry]
+
+
+def _destination(rule: dict[str, Any]) -> tuple[str, str, str, int]:
+    matches = {
+        (match["left"]["payload"]["protocol"], match["left"]["payload"]["field"]): match["right"]
+        for match in (part["match"] for part in rule["expr"] if "match" in part)
+    }
+    address = next(right for (_, field), right in matches.items() if field == "daddr")
+    protocol, port = next((p, right) for (p, field), right in matches.items() if field == "dport")
+    return rule["comment"].removeprefix("to "), _network(address), protocol, port
+
+
+def _network(address: Any) -> str:
+    """nft prints a single address bare and a network as an object."""
+    if isinstance(address, dict):
+        return f"{address['prefix']['addr']}/{address['prefix']['len']}"
+    return f"{address}/{128 if ':' in address else 32}"
+
+
+def serves_as_users_without_power(seen: Seen, policy: Policy) -> None:
+    """Each process runs as its own user, without a capability, a shell or a core dump."""
+    del policy
+    for unit, user in SERVICES.items():
+        service = seen.service(unit)
+        assert service.is_running, unit
+        assert service.is_enabled, unit
+        known = seen.user(user)
+        assert known.exists
+        assert known.shell == "/usr/sbin/nologin"
+        pid = _main_pid(seen, unit)
+        status = _status(seen, pid)
+        assert status["Uid"].split() == [str(known.uid)] * 4, unit
+        assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0, unit
+        assert status["NoNewPrivs"] == "1", unit
+        assert status["Seccomp"] == "2", unit
+        limits = seen.check_output(f"grep '^Max core file size' /proc/{pid}/limits")
+        assert limits.split()[4:6] == ["0", "0"], unit
+
+
+def is_shut_in_a_sandbox(seen: Seen, policy: Policy) -> None:
+    """A process that is taken over can write one folder and talk to whom it must."""
+    del policy
+    may_write = {
+        "sovereign-engine": {"/var/lib/sovereign/engine"},
+        "sovereign-gateway": {"/var/lib/sovereign/audit/gateway"},
+        "sovereign-controller": {"/var/lib/sovereign/audit", "/var/lib/sovereign/controller"},
+    }
+    may_meet = {
+        "sovereign-engine": {"127.0.0.0/8", "::1/128"},
+        "sovereign-gateway": {"127.0.0.0/8", "::1/128", *SITE["gateway_clients"]},
+        "sovereign-controller": {"127.0.0.0/8", "::1/128"},
+    }
+    for unit in SERVICES:
+        has = _properties(seen, unit)
+        assert has["ProtectSystem"] == "strict", unit
+        assert has["ProtectHome"] == "yes", unit
+        assert has["ProtectProc"] == "invisible", unit
+        assert has["PrivateTmp"] == has["PrivateDevices"] == "yes", unit
+        assert has["MemoryDenyWriteExecute"] == has["LockPersonality"] == "yes", unit
+        assert has["RestrictNamespaces"] == "yes", unit
+        assert has["UMask"] == "0007", unit
+        assert set(has["ReadWritePaths"].split()) == may_write[unit], unit
+        assert set(has["IPAddressDeny"].split()) == _IP_ANY, unit
+        assert set(has["IPAddressAllow"].split()) == may_meet[unit], unit
+        assert set(has["RestrictAddressFamilies"].split()) == {"AF_UNIX", "AF_INET", "AF_INET6"}
+        assert "ptrace" not in has["SystemCallFilter"].split(), unit
+
+
+def keeps_engines_silent(seen: Seen, policy: Policy) -> None:
+    """The running engine's own environment says what its contract demands, and no more."""
+    del policy
+    environ = seen.run(f"cat /proc/{_main_pid(seen, 'sovereign-engine')}/environ").stdout_bytes
+    found = parse(environ)
+    assert unmet(ENGINES["llamacpp"].required_environment(), found) == ()
+    assert "SOVEREIGN_HOME" not in found
+
+
+def listens_where_it_was_told(seen: Seen, policy: Policy) -> None:
+    """The engine answers this host alone; the gateway and ssh are all that others can reach."""
+    del policy
+    lines = seen.check_output("ss --listening --tcp --numeric --no-header").splitlines()
+    bound = {line.split()[3] for line in lines}
+    assert f"127.0.0.1:{ENGINE_PORT}" in bound
+    reachable = {address for address in bound if not address.startswith(("127.", "[::1]"))}
+    assert {address.rpartition(":")[2] for address in reachable} == {"22", str(GATEWAY_PORT)}
+
+
+def keeps_secrets_apart(seen: Seen, policy: Policy) -> None:
+    """A private key is its writer's alone, and no writer can change a pinned key."""
+    del policy
+    assert seen.file("/var/lib/sovereign/keys").mode == 0o711
+    for writer in ("gateway", "controller"):
+        for stream in ("event", "security", "evidence"):
+            key = seen.file(f"/var/lib/sovereign/keys/{writer}-{stream}.key")
+            assert (key.user, key.mode) == (f"sovereign-{writer}", 0o600)
+            pin = seen.file(f"/var/lib/sovereign/trust/{writer}-{stream}.vkey")
+            assert (pin.user, pin.mode) == ("root", 0o644)
+    tried = "runuser -u sovereign-engine -- cat"
+    for secret in ("keys/gateway-event.key", "gateway/keys.sqlite", "audit/gateway/event/journal"):
+        assert seen.run(f"{tried} /var/lib/sovereign/{secret}").rc != 0, secret
+
+
+def _main_pid(seen: Seen, unit: str) -> int:
+    return int(seen.check_output(f"systemctl show -p MainPID --value {unit}"))
+
+
+def _status(seen: Seen, pid: int) -> dict[str, str]:
+    lines = seen.check_output(f"cat /proc/{pid}/status").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _properties(seen: Seen, unit: str) -> dict[str, str]:
+    lines = seen.check_output(f"systemctl show {unit}").splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+PROMISES: tuple[Promise, ...] = (
+    journal_forgets_on_time,
+    opens_exactly_what_is_declared,
+    serves_as_users_without_power,
+    is_shut_in_a_sandbox,
+    keeps_engines_silent,
+    listens_where_it_was_told,
+    keeps_secrets_apart,
+)

@@ -1,0 +1,276 @@
+"""The life of one host: configured, used, looked at, rebooted, retired. In this order."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host as Seen
+
+from sovereign import policy as policies
+from sovereign.policy import Policy
+from tests.hosts.conftest import Configured
+from tests.hosts.playing import GATEWAY_PORT, SITE, Site
+from tests.hosts.spec import (
+    PROMISES,
+    Promise,
+    journal_forgets_on_time,
+    opens_exactly_what_is_declared,
+)
+from tests.tools.lab import GATE, PROXY_PORT, Host, Lab
+
+
+def test_check_mode_works_on_a_bare_host_and_changes_nothing(lab: Lab, site: Site) -> None:
+    """An operator wants to read what would happen before letting it happen."""
+    with lab.host("bare") as host:
+        before = host.read(_EVERY_FILE)
+        run = site.play("configure", host, "--check")
+        assert run.exit_code == 0, run.output[-3000:]
+        assert run.recap["bare"]["failed"] == 0
+        assert run.recap["bare"]["changed"] > 0
+        assert host.read(_EVERY_FILE) == before
+
+
+_EVERY_FILE = (
+    "find /etc /opt /usr /var/lib -xdev -newer /etc/hostname -type f "
+    "! -path '/var/lib/systemd/*' ! -path '/etc/.updated' ! -path '/var/lib/private/*' | sort"
+)
+
+
+def test_a_fresh_host_is_made_to_serve(configured: Configured) -> None:
+    """This is what `make configure` is for; it ends only once a chat would be answered."""
+    run = configured.first
+    assert run.exit_code == 0, run.output[-3000:]
+    assert run.recap["serves"]["failed"] == run.recap["serves"]["unreachable"] == 0
+    assert run.recap["serves"]["changed"] > 0
+
+
+def test_the_second_run_changes_nothing(configured: Configured, site: Site) -> None:
+    """A playbook that always changes something hides the day when something really changed."""
+    run = site.play("configure", configured.host)
+    assert run.exit_code == 0, run.output[-3000:]
+    assert run.recap["serves"]["changed"] == 0, run.output[-6000:]
+
+
+def test_a_chat_from_the_network_is_answered_and_recorded(lab: Lab, configured: Configured) -> None:
+    """Everything else is means; this is the end."""
+    answer = _chat(lab, configured.host, _new_key(configured.host))
+    assert answer["status"] == 200, answer
+    assert answer["headers"]["x-sovereign-place"] == "own:lab"
+    assert answer["answer"]["choices"][0]["message"]["content"].strip()
+    assert answer["answer"]["usage"]["completion_tokens"] > 0
+    record = answer["headers"]["x-sovereign-record"]
+    assert record.startswith("lab/gateway/event#")
+    shown = configured.host.read("sovereign audit tail --log lab/gateway/event --json")
+    kinds = {
+        fields["type"]
+        for fields in map(json.loads, shown.splitlines())
+        if fields["record"] == record or fields.get("decision") == int(record.partition("#")[2])
+    }
+    assert kinds == {"decision", "completion"}
+
+
+def test_a_chat_without_a_key_is_refused(lab: Lab, configured: Configured) -> None:
+    """A gateway on a network is found by strangers within the hour."""
+    assert _chat(lab, configured.host, "sov_nobody")["status"] == 401
+
+
+def test_every_log_of_the_host_verifies(configured: Configured) -> None:
+    """The host is configured to prove things; that includes having been configured."""
+    done = configured.host.run("sovereign audit verify --json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    origins = {log["origin"] for log in json.loads(done.stdout)["logs"]}
+    assert origins == {
+        f"lab/{writer}/{stream}"
+        for writer in ("gateway", "controller", "operator")
+        for stream in ("event", "security", "evidence")
+    }
+
+
+def test_looking_at_a_host_finds_it_well_and_changes_nothing(
+    configured: Configured, site: Site
+) -> None:
+    """Whoever is on call at night must be able to look without fear."""
+    run = site.play("verify", configured.host)
+    assert run.exit_code == 0, run.output[-3000:]
+    assert run.recap["serves"]["changed"] == 0
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+def test_the_host_is_what_the_policy_says(promise: Promise, seen: Seen, policy: Policy) -> None:
+    """An auditor asks the host, not the playbook that was meant for it."""
+    promise(seen, policy)
+
+
+def test_the_spec_fails_when_the_policy_keeps_process_logs_for_less_long(
+    seen: Seen, site: Site, tmp_path: Path
+) -> None:
+    """A spec that passes whatever the policy says would prove nothing."""
+    stricter = _edited(site, tmp_path, "rules/retention.yaml", "max_days: 30", "max_days: 29")
+    with pytest.raises(AssertionError):
+        journal_forgets_on_time(seen, stricter)
+
+
+def test_the_spec_fails_when_the_policy_no_longer_names_a_dependency(
+    seen: Seen, site: Site, tmp_path: Path
+) -> None:
+    """A hole that was declared once must not outlive its declaration."""
+    stricter = _edited(
+        site, tmp_path, "rules/dependencies.yaml", "id: debian-packages", "id: something-else"
+    )
+    with pytest.raises(AssertionError):
+        opens_exactly_what_is_declared(seen, stricter)
+
+
+def test_the_spec_fails_when_the_host_is_opened_by_hand(configured: Configured, seen: Seen) -> None:
+    """The usual way a firewall rots: one rule, for one afternoon."""
+    host, add = configured.host, "ip daddr 203.0.113.9 tcp dport 443 accept comment '\"to x\"'"
+    try:
+        host.read(f"nft add rule inet sovereign_egress output {add}")
+        with pytest.raises(AssertionError):
+            opens_exactly_what_is_declared(seen, policies.load(None, "eea"))
+    finally:
+        host.read("systemctl reload egress.service")
+
+
+def test_what_is_not_declared_cannot_be_reached(lab: Lab, configured: Configured) -> None:
+    """Rules that are loaded and do not bite look the same in a listing."""
+    other = PROXY_PORT + 1
+    listener = subprocess.Popen(
+        lab.inside("socat", f"TCP-LISTEN:{other},bind={GATE},fork,reuseaddr", "/dev/null")
+    )
+    try:
+        assert _reaches(lab.call(sys.executable, "-c", _CONNECT, GATE, str(other)))
+        connect = f"python3 -c '{_CONNECT}' {GATE}"
+        before = _dropped(configured.host)
+        assert _reaches(configured.host.run(f"{connect} {PROXY_PORT}"))
+        assert not _reaches(configured.host.run(f"{connect} {other}"))
+        assert _dropped(configured.host) > before
+    finally:
+        listener.terminate()
+        listener.wait(timeout=10)
+
+
+_CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
+
+
+def _reaches(done: subprocess.CompletedProcess[str]) -> bool:
+    return done.returncode == 0
+
+
+def _dropped(host: Host) -> int:
+    listed = json.loads(host.read("nft --json list table inet sovereign_egress"))["nftables"]
+    parts = [part for entry in listed for part in entry.get("rule", {}).get("expr", ())]
+    return sum(part["counter"]["packets"] for part in parts if "counter" in part)
+
+
+def test_a_destination_that_the_policy_refuses_is_not_opened(
+    configured: Configured, site: Site
+) -> None:
+    """A site may say where a dependency is, never that one is allowed."""
+    elsewhere = {"dependency": "public-resolver", "address": "8.8.8.8/32", "port": 53}
+    run = site.play("configure", configured.host, "--tags", "egress", egress_allowed=[elsewhere])
+    assert run.exit_code == 1
+    assert "public-resolver is no dependency" in run.output
+
+
+def test_a_running_ruleset_is_not_replaced_without_consent(
+    configured: Configured, site: Site
+) -> None:
+    """A change of the firewall may cut off whoever makes it."""
+    declared = SITE["egress_allowed"]
+    more = [*declared, {"dependency": "time-ptb", "address": "192.0.2.5/32", "port": 123}]
+    run = site.play("configure", configured.host, "--tags", "egress", egress_allowed=more)
+    assert run.exit_code == 1
+    assert "egress_replace_running=true" in run.output
+    assert "192.0.2.5" not in configured.host.read("nft list table inet sovereign_egress")
+
+
+def test_it_serves_again_after_a_reboot(lab: Lab, configured: Configured) -> None:
+    """Half of all configuration lives only until the power goes."""
+    configured.host.reboot()
+    ready = f"for i in $(seq 60); do {_READY} && exit 0; sleep 0.5; done; exit 1"
+    configured.host.read(ready.format(host=configured.host.address))
+    assert _chat(lab, configured.host, _new_key(configured.host))["status"] == 200
+    assert "policy drop" in configured.host.read("nft list table inet sovereign_egress")
+
+
+_READY = (
+    "python3 -c 'import urllib.request as u; "
+    f'u.urlopen("http://{{host}}:{GATEWAY_PORT}/readyz", timeout=2)\' 2>/dev/null'
+)
+
+
+def test_a_host_is_not_retired_by_a_slip(configured: Configured, site: Site) -> None:
+    """What cannot be undone is asked for twice."""
+    run = site.play("retire", configured.host)
+    assert run.exit_code == 1
+    assert "retire_consent=true" in run.output
+    configured.host.read("systemctl is-active sovereign-gateway")
+
+
+def test_a_retired_host_keeps_its_logs_and_neither_keys_nor_weights(
+    configured: Configured, site: Site, tmp_path: Path
+) -> None:
+    """What a host proved must outlive it; what it could do must not."""
+    host = configured.host
+    run = site.play("retire", host, retire_consent=True, retire_export_to=str(tmp_path))
+    assert run.exit_code == 0, run.output[-3000:]
+    assert host.read("find / -xdev -name '*.key' -path '*sovereign*'") == ""
+    assert host.read("find / -xdev -name '*.gguf'") == ""
+    assert host.read("find / -xdev -name 'keys.sqlite'") == ""
+    assert host.run("pgrep -u sovereign-gateway,sovereign-engine,sovereign-controller").returncode
+    assert host.run("nft list table inet sovereign_egress").returncode != 0
+    _verifies_elsewhere(tmp_path)
+
+
+def _verifies_elsewhere(folder: Path) -> None:
+    """The archive that was carried away holds every log, and each verifies under its pin."""
+    (archive,) = folder.glob("*.tar.gz")
+    subprocess.run(["tar", "-C", str(folder), "-xzf", str(archive)], check=True)
+    pins = sorted((folder / "trust").glob("*.vkey"))
+    assert len(pins) == 9
+    for pin in pins:
+        writer, _, stream = pin.stem.rpartition("-")
+        log = folder / "audit" / writer / stream
+        done = subprocess.run(
+            [sys.executable, "-m", "sovereign", "audit", "verify", str(log), "--vkey", str(pin)],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_retiring_again_finds_nothing_to_do(configured: Configured, site: Site) -> None:
+    """An interrupted retirement is finished by asking for it again."""
+    run = site.play(
+        "retire", configured.host, retire_consent=True, retire_export_to=str(site.folder)
+    )
+    assert run.exit_code == 0, run.output[-3000:]
+
+
+def _new_key(host: Host) -> str:
+    """A key that the gateway has had the time to learn of: it reads them once a second."""
+    made = host.read("sovereign key create --tenant lab --purpose testing --json && sleep 2")
+    return str(json.loads(made)["key"])
+
+
+def _chat(lab: Lab, host: Host, key: str) -> dict[str, Any]:
+    url = f"http://{host.address}:{GATEWAY_PORT}"
+    done = lab.call(sys.executable, "-m", "tests.hosts.chat", url, key)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def _edited(site: Site, folder: Path, name: str, old: str, new: str) -> Policy:
+    """The policy with one line changed."""
+    copy = Path(shutil.copytree(site.policies, folder / "policies"))
+    text = (copy / name).read_text()
+    assert old in text
+    (copy / name).write_text(text.replace(old, new))
+    return policies.load(copy, "eea")
