@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m bench NAME`. What each figure means stands in docs/benchmarks.md."""
