@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from sovereign.cli import app
-from tests.docs.reading import ROOT, block_lines, inline_code, name_of, pages
+from tests.docs.reading import ROOT, block_lines, blocks_and_prose, inline_code, name_of, pages
 
 _SOVEREIGN = re.compile(r"^(?:sudo (?:-u \S+ )?)?(?:[A-Z_]+=\S+ )*(?:\S*/)?sovereign (?=[a-z-])")
 _SHELL = {"|", "&&", "||", ";", ">", ">>", "2>&1", "<", "&"}
@@ -94,6 +94,14 @@ def test_every_make_target_in_a_page_is_in_the_makefile(page: Path):
     for line in [*block_lines(page), *inline_code(page)]:
         for target in re.findall(r"(?:^|&& |; )make ([a-z-]+)", line):
             assert target in targets, f"{name_of(page)}: {line}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_no_command_or_output_has_slipped_out_of_its_block(page: Path):
+    """Outside a block it is neither checked nor shown line by line."""
+    _, prose = blocks_and_prose(page)
+    stray = re.compile(r"\$ |(found|accepted|next|more) {2,}|… ")
+    assert not [line for line in prose if stray.match(line)], name_of(page)
 
 
 def test_the_parser_of_this_test_tells_good_from_bad():
