@@ -33,10 +33,14 @@ _SERVED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An engine program on this machine. `version` is what its package says of itself."""
+    """An engine program on this machine. `version` is what its package says of itself.
+
+    `library` is one that the program needs and the system lacks; None when it lacks none.
+    """
 
     program: Path
     version: str
+    library: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

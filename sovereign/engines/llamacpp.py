@@ -14,10 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sovereign.engines import digest, environment, gguf, probe, translate
+from sovereign.engines import digest, environment, gguf, openmp, probe, translate
 from sovereign.engines.contract import ChatContext, EnvRule, Found, LaunchSpec, Probe, Upstream
 from sovereign.errors import EngineMissing
 
+LIBRARIES = "lib"
+"""Folder below the engine's state for a library that the system lacks."""
 _UNDERSTOOD = translate.COMMON_FIELDS | {
     "tool_choice",
     "parallel_tool_calls",
@@ -55,11 +57,13 @@ class LlamaCpp:
                 accepted="the version locked in requirements/engine-llamacpp.txt",
                 next_step="make setup",
             ) from None
-        return Found(Path(sys.executable), version)
+        return Found(Path(sys.executable), version, openmp.find())
 
     def prepare(self, spec: LaunchSpec) -> None:
         """A GGUF file is served as it is; check that it is one."""
         spec.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if spec.found.library is not None:
+            openmp.link(spec.found.library, spec.state_dir / LIBRARIES)
         gguf.refuse_other(spec.model)
 
     def command(self, spec: LaunchSpec) -> list[str]:
@@ -77,7 +81,10 @@ class LlamaCpp:
         ]
 
     def environment(self, spec: LaunchSpec) -> dict[str, str]:
-        return environment.clean(spec.state_dir, spec.found.program)
+        started_with = environment.clean(spec.state_dir, spec.found.program)
+        if spec.found.library is not None:
+            started_with["LD_LIBRARY_PATH"] = str(spec.state_dir / LIBRARIES)
+        return started_with
 
     def required_environment(self) -> tuple[EnvRule, ...]:
         return _RULES
