@@ -18,6 +18,9 @@ from sovereign.engines import digest, environment, gguf, openmp, probe, translat
 from sovereign.engines.contract import ChatContext, EnvRule, Found, LaunchSpec, Probe, Upstream
 from sovereign.errors import EngineMissing
 
+_SHARING = {"OMP_WAIT_POLICY": "passive"}
+"""Threads that wait give their core away. By default they spin, and on a machine whose cores
+others use too (our gateway is one) an answer takes up to forty times as long."""
 LIBRARIES = "lib"
 """Folder below the engine's state for a library that the system lacks."""
 _UNDERSTOOD = translate.COMMON_FIELDS | {
@@ -81,7 +84,7 @@ class LlamaCpp:
         ]
 
     def environment(self, spec: LaunchSpec) -> dict[str, str]:
-        started_with = environment.clean(spec.state_dir, spec.found.program)
+        started_with = {**environment.clean(spec.state_dir, spec.found.program), **_SHARING}
         if spec.found.library is not None:
             started_with["LD_LIBRARY_PATH"] = str(spec.state_dir / LIBRARIES)
         return started_with
