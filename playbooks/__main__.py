@@ -49,7 +49,7 @@ def _parsed(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("verb", choices=sorted(PLAYS))
     parser.add_argument("stack", nargs="?", help="a file of infra/stacks/, without its ending")
     parser.add_argument("--inventory", type=Path, help="an Ansible inventory instead of a stack")
-    parser.add_argument("--site", type=Path, help="variables of this site (docs/add/a-role.md)")
+    parser.add_argument("--site", type=Path, help="variables of this site; else sites/STACK.yaml")
     parser.add_argument("--policies", type=Path, help="another policy folder")
     parser.add_argument("--release", type=Path, help="a release built before, such as one tried")
     asked = parser.parse_args(own)
@@ -71,8 +71,10 @@ def _run(asked: argparse.Namespace, rest: list[str], workshop: Path) -> int:
         hosts = _hosts(inventory)
         print(f"  {len(hosts)} host(s): {', '.join(sorted(hosts))}")
     command = ["ansible-playbook", "--inventory", str(inventory.absolute()), PLAYS[asked.verb]]
-    if asked.site is not None:
-        command += ["--extra-vars", f"@{asked.site.absolute()}"]
+    site = asked.site or _site_of(asked.stack)
+    if site is not None:
+        print(f"  with what {site} says of this site")
+        command += ["--extra-vars", f"@{site.absolute()}"]
     command += rest
     if asked.verb == "configure":
         told = workshop / "policy.json"
@@ -96,6 +98,12 @@ def _from_stack(stack: str, path: Path) -> Path:
         raise Unavailable(f"there is no inventory of {stack}", next_step=f"make plan STACK={stack}")
     path.write_text(done.stdout)
     return path
+
+
+def _site_of(stack: str | None) -> Path | None:
+    """What the operator wrote down for this stack beside it, if anything."""
+    path = HERE / "sites" / f"{stack}.yaml"
+    return path if stack and path.is_file() else None
 
 
 def _hosts(inventory: Path) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Run our own command against hosts of the lab, and read what Ansible says it did."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,15 +8,22 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from infra import resolve, shapes
+from infra import stack as stacks
+from infra.clouds import static
+from sovereign import policy as policies
+from sovereign.policy import Policy
 from tests.tools.lab import GATE, NET, PROXY_PORT, Host
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PLAY_TAKES_AT_MOST_S = 420
 GATEWAY_PORT = 8080
-SITE = {
+SITE_NAME = "lab"
+SITE: dict[str, Any] = {
     "sovereign_listen": f"{{{{ ansible_host }}}}:{GATEWAY_PORT}",
     "sovereign_own_places": [
         {
@@ -57,13 +65,11 @@ class Site:
     policies: Path
     release: Path
 
-    def __post_init__(self) -> None:
-        (self.folder / "site.yaml").write_text(yaml.safe_dump(SITE))
-
     def play(self, verb: str, host: Host, *more: str, **variables: object) -> Played:
         """Run `python -m playbooks VERB` on one host; `more` goes to Ansible."""
-        inventory = self.folder / f"{host.name}.yaml"
-        inventory.write_text(yaml.safe_dump(_inventory(host)))
+        inventory = self.folder / f"{host.name}.json"
+        policy = policies.load(self.policies, "eea")
+        inventory.write_text(json.dumps(_inventory(self.folder, host, policy)))
         said = self.folder / "said.yaml"
         said.write_text(yaml.safe_dump(SITE | variables))
         started = time.monotonic()
@@ -85,22 +91,17 @@ class Site:
         return Played(done.returncode, output, _recap(output), time.monotonic() - started)
 
 
-def _inventory(host: Host) -> dict[str, object]:
-    """The inventory of a stack of one machine, as `python -m infra inventory` writes it."""
-    reached = {
-        "ansible_host": host.address,
-        "ansible_user": "root",
-        "ansible_port": 22,
-        "sovereign_place": "own:lab",
+def _inventory(folder: Path, host: Host, policy: Policy) -> dict[str, object]:
+    """What `python -m infra inventory` prints for a static stack of this one machine."""
+    stack = {
+        "cloud": "static",
+        "model": "smollm2-135m-instruct",
+        "engine": "llamacpp",
+        "machines": [{"name": host.name, "address": host.address, "place": "own:lab"}],
     }
-    told = {
-        "sovereign_site": "lab",
-        "sovereign_engine": "llamacpp",
-        "sovereign_model": "smollm2-135m-instruct",
-        "sovereign_profile": "eea",
-    }
-    group = {"hosts": {host.name: reached}, "vars": told}
-    return {"all": {"children": {"inference": group}}}
+    (folder / f"{SITE_NAME}.yaml").write_text(yaml.safe_dump(stack))
+    site = resolve.site(SITE_NAME, stacks.load(SITE_NAME, folder), policy, None)
+    return shapes.inventory(site, static.outputs(site).hosts)
 
 
 def _recap(output: str) -> dict[str, dict[str, int]]:

@@ -27,6 +27,8 @@ SERVICES = {
 """Unit and the user it runs as."""
 
 ENGINE_PORT, GATEWAY_PORT = 8081, 8080
+EXPOSURE_MAX = 15
+"""In tenths, as `systemd-analyze security` counts; sshd as Debian ships it stands at 96."""
 _IP_ANY = {"0.0.0.0/0", "::/0"}
 
 
@@ -142,6 +144,7 @@ def is_shut_in_a_sandbox(seen: Seen, policy: Policy) -> None:
         assert set(has["IPAddressDeny"].split()) == _IP_ANY, unit
         assert set(has["IPAddressAllow"].split()) == may_meet[unit], unit
         assert set(has["RestrictAddressFamilies"].split()) == {"AF_UNIX", "AF_INET", "AF_INET6"}
+        seen.check_output(f"systemd-analyze security --threshold={EXPOSURE_MAX} {unit}")
         assert "ptrace" not in has["SystemCallFilter"].split(), unit
 
 
@@ -177,6 +180,23 @@ def keeps_secrets_apart(seen: Seen, policy: Policy) -> None:
     tried = "runuser -u sovereign-engine -- cat"
     for secret in ("keys/gateway-event.key", "gateway/keys.sqlite", "audit/gateway/event/journal"):
         assert seen.run(f"{tried} /var/lib/sovereign/{secret}").rc != 0, secret
+    observer = seen.file("/run/sovereign/observe.sock")
+    assert (observer.user, observer.group, observer.mode) == ("root", "sovereign-controller", 0o660)
+
+
+def lets_what_is_due_be_erased(seen: Seen, policy: Policy) -> None:
+    """The controller can erase from every log and has looked; it can sign for no gateway."""
+    assert any(kept.max_days != "unlimited" for kept in policy.retention.values())
+    audit, may = "/var/lib/sovereign/audit", "runuser -u sovereign-controller -- test"
+    closed = f"find {audit} -mindepth 1 \\( -type d ! -perm -2770 -o -type f ! -perm -0660 \\)"
+    assert seen.check_output(closed) == ""
+    assert seen.check_output(f"find {audit} -mindepth 1 ! -group sovereign-audit") == ""
+    for folder in ("gateway/event", "operator/security", "controller/evidence"):
+        assert seen.run(f"{may} -w {audit}/{folder}/tile/entries").rc == 0, folder
+    assert seen.run(f"{may} -r /var/lib/sovereign/keys/operator-event.key").rc == 0
+    assert seen.run(f"{may} -r /var/lib/sovereign/keys/gateway-event.key").rc != 0
+    evidence = seen.check_output("sovereign audit tail -n 1000 --json")
+    assert "retention-run" in {json.loads(line)["type"] for line in evidence.splitlines()}
 
 
 def _main_pid(seen: Seen, unit: str) -> int:
@@ -201,4 +221,5 @@ PROMISES: tuple[Promise, ...] = (
     keeps_engines_silent,
     listens_where_it_was_told,
     keeps_secrets_apart,
+    lets_what_is_due_be_erased,
 )
