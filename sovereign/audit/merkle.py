@@ -55,6 +55,7 @@ class Tree:
         self.size = size
         self.edge = edge if edge is not None else [[]]
         self.finished: list[tuple[int, int, bytes]] = []
+        self._peaks = [_peaks_of(tile) for tile in self.edge]
 
     def append(self, leaf: bytes) -> None:
         """Add one leaf hash."""
@@ -64,26 +65,44 @@ class Tree:
     def _add(self, level: int, node: bytes) -> None:
         if level == len(self.edge):
             self.edge.append([])
-        tile = self.edge[level]
+            self._peaks.append([])
+        tile, peaks = self.edge[level], self._peaks[level]
         tile.append(node)
+        _add_peak(peaks, node)
         if len(tile) < TILE_WIDTH:
             return
+        (_, whole) = peaks.pop()
         index = (self.size >> (TILE_HEIGHT * (level + 1))) - 1
         self.finished.append((level, index, b"".join(tile)))
         self.edge[level] = []
-        self._add(level + 1, fold(tile))
+        self._add(level + 1, whole)
 
     def root(self) -> bytes:
         """Return the root over everything appended; of no entries it is SHA-256 of nothing."""
         root = b""
-        for tile in self.edge:
-            right = len(tile)
-            while right:
-                width = right & -right  # the rightmost complete subtree inside this tile
-                subtree = fold(tile[right - width : right])
+        for peaks in self._peaks:
+            for _, subtree in reversed(peaks):
                 root = node_hash(subtree, root) if root else subtree
-                right -= width
         return root or EMPTY_ROOT
+
+
+Peaks = list[tuple[int, bytes]]
+"""The complete subtrees of an unfinished tile, widest first: how many nodes, and the root."""
+
+
+def _peaks_of(tile: list[bytes]) -> Peaks:
+    peaks: Peaks = []
+    for node in tile:
+        _add_peak(peaks, node)
+    return peaks
+
+
+def _add_peak(peaks: Peaks, node: bytes) -> None:
+    width = 1
+    while peaks and peaks[-1][0] == width:
+        _, left = peaks.pop()
+        width, node = 2 * width, node_hash(left, node)
+    peaks.append((width, node))
 
 
 def subtree_root(read: ReadNode, start: int, end: int) -> bytes:

@@ -1,5 +1,6 @@
 """Records: canonical, salted, bounded, and without room for content."""
 
+import os
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -206,3 +207,18 @@ def test_whatever_a_field_holds_reading_it_says_yes_or_no(name: str, value: obje
         assert record.parse(junk)[name] == value
     except RecordInvalid:
         assert value != CONTENT[name] or type(value) is not type(CONTENT[name])
+
+
+def test_a_forked_child_hands_out_salts_of_its_own() -> None:
+    """Salts are drawn ahead; one that two records share hides neither of them."""
+    record.encode("filler", {}, NOW)
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write_end, record.encode("filler", {}, NOW))
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = record.parse(os.read(read_end, 4096))["salt"]
+    os.close(read_end)
+    os.close(write_end)
+    assert record.parse(record.encode("filler", {}, NOW))["salt"] != theirs

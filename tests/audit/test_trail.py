@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sovereign.audit import record
+from sovereign.audit import record, tiles
 from sovereign.audit.disk import RealDisk
 from sovereign.audit.note import SignerKey, VerifierKey
 from sovereign.audit.record import STREAMS
@@ -31,7 +31,7 @@ class Place:
     def open(self) -> Trail:
         return Trail.open(self.audit, self.keys, WRITER, SITE, clock)
 
-    def files(self, stream: str) -> "dict[str, bytes]":
+    def files(self, stream: str) -> dict[str, bytes]:
         folder = self.audit / WRITER / stream
         return {
             str(path.relative_to(folder)): path.read_bytes()
@@ -187,8 +187,6 @@ def test_a_quiet_stream_is_sealed_once_its_bundle_is_older_than_its_span(tmp_pat
 
 
 def _entries(place: Place) -> list[bytes]:
-    from sovereign.audit import tiles
-
     return tiles.unpack(place.files("event")["tile/entries/000"])
 
 
