@@ -63,7 +63,7 @@ plan: setup $(VENV)/.stamp-infra ## Show what a stack would create and what the 
 	$(BIN)/python -m infra plan $(STACK)
 
 configure: setup $(VENV)/.stamp-playbooks ## Configure the hosts of a stack (STACK=)
-	@test -n "$(STACK)" || { echo "say which stack: make configure STACK=static-example  (infra/stacks/)"; exit 2; }
+	@test -n "$(STACK)" || { echo "say which stack: make configure STACK=static-llamacpp  (infra/stacks/)"; exit 2; }
 	$(BIN)/python -m playbooks configure $(STACK)
 
 # --- proof ---

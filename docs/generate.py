@@ -9,9 +9,10 @@ A page generated here is never edited by hand; what it says has one home, named 
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import click
 import msgspec
 import typer
 from msgspec import inspect
@@ -104,7 +105,7 @@ def commands_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     commands = getattr(command, "commands", None)
     if commands is None:
         yield path, command
@@ -113,7 +114,7 @@ def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Co
         yield from _commands(commands[name], f"{path} {name}")
 
 
-def _option_row(option: click.Parameter) -> str:
+def _option_row(option: Any) -> str:
     name = (
         ", ".join(option.opts) if option.param_type_name == "option" else str(option.name).upper()
     )
@@ -135,7 +136,7 @@ def schemas() -> Iterator[tuple[str, Callable[[], str]]]:
         name.rstrip("s"): shape for name, shape in shapes.FOLDERS.items()
     }
     for name, shape in named.items():
-        yield f"policies/schema/{name}.json", lambda shape=shape: schema_of(shape)
+        yield f"policies/schema/{name}.json", partial(schema_of, shape)
 
 
 def pages() -> dict[str, Callable[[], str]]:

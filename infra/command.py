@@ -99,6 +99,10 @@ def _show(made: Plan) -> None:
         say(answer)
     for reason in made.unclear[:NAMED_AT_MOST]:
         facts({"unclear" if made.verdict == "unknown" else "also": reason.replace("\n", " ")})
+    if made.refused:
+        accepted = {"allowed": ", ".join(made.accepted)} if made.accepted else {}
+        name = site.stack
+        facts({**accepted, "next": f"edit infra/stacks/{name}.yaml, then: make plan STACK={name}"})
     facts({"verdict": WORDS[made.verdict], "record": _records(made)})
 
 
@@ -167,6 +171,7 @@ def _as_facts(made: Plan) -> dict[str, Any]:
         "cost": _cost_facts(made),
         "resources": made.resources,
         "answers": made.answers,
+        "accepted": made.accepted,
         "rules_refusing": sorted({answer.rule for answer in made.refused}),
         "dependencies": made.dependencies,
         "unclear": made.unclear,

@@ -15,8 +15,10 @@ decides; what the guard answered is read back and given on.
 
 import os
 import secrets
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,12 +34,15 @@ from infra.guard.pack import DECISIONS_VARIABLE, PROFILE_VARIABLE
 from infra.guard.rules import Judgement
 from infra.shapes import Site, inventory
 from infra.stack import FILE_BACKEND
-from sovereign.errors import Unavailable
+from sovereign.errors import PlannerUnavailable
 
 PROJECT = "sovereign"
 GUARD = Path(__file__).with_name("guard")
 BOOKS_VARIABLE = "SOVEREIGN_SIMULATOR_BOOKS"
 PROGRAMS = {"scaleway": scaleway.outputs}
+CREDENTIALS = ("SCW_ACCESS_KEY", "SCW_SECRET_KEY")
+"""What the SDK would take from the shell into the state. A rehearsal reaches no account."""
+
 _NO_VENV = 'for a do shift; case $a in -virtualenv=*) ;; *) set -- "$@" "$a" ;; esac; done'
 """Drops the one argument that `pulumi.policy` would misread: we name the Python ourselves."""
 
@@ -89,7 +94,7 @@ class Rehearsal:
         """Show what would be made, judged by the guard. Nothing is made.
 
         Raises:
-            Unavailable: the engine could not run at all.
+            PlannerUnavailable: the engine could not run at all.
         """
         return self._run(
             lambda stack, on_event: stack.preview(policy_packs=[str(GUARD)], on_event=on_event)
@@ -99,7 +104,7 @@ class Rehearsal:
         """Make it in the simulated account, if the guard lets it.
 
         Raises:
-            Unavailable: the engine could not run at all.
+            PlannerUnavailable: the engine could not run at all.
         """
         return self._run(
             lambda stack, on_event: stack.up(policy_packs=[str(GUARD)], on_event=on_event)
@@ -109,7 +114,7 @@ class Rehearsal:
         """Remove it from the simulated account. What is protected stays, and makes this fail.
 
         Raises:
-            Unavailable: the engine could not run at all.
+            PlannerUnavailable: the engine could not run at all.
         """
         return self._run(lambda stack, on_event: stack.destroy(on_event=on_event))
 
@@ -124,13 +129,14 @@ class Rehearsal:
         self._decisions.write_bytes(b"")
         shown = Rehearsed()
         try:
-            verb(self._stack(), lambda event: _keep(shown, event))
+            with _without(CREDENTIALS):
+                verb(self._stack(), lambda event: _keep(shown, event))
             shown.finished = True
         except errors.CommandError as error:
             if not shown.said and not shown.refused:
                 shown.said.append(str(error))
         except OSError as error:
-            raise Unavailable(f"the Pulumi engine does not start: {error}") from error
+            raise PlannerUnavailable(f"the Pulumi engine does not start: {error}") from error
         lines = self._decisions.read_bytes().splitlines()
         shown.judged = [msgspec.json.decode(line, type=Judgement) for line in lines]
         return shown
@@ -164,7 +170,7 @@ def made_inventory(root: Path, cli: Path, site: Site, backend: str) -> dict[str,
             environment, as with the engine's own command line.
 
     Raises:
-        Unavailable: nothing of this stack was made there, or the state cannot be read.
+        PlannerUnavailable: nothing of this stack was made there, or the state cannot be read.
     """
     folder = _folders(root / "infra" / site.stack / "made")
     url = f"file://{folder / 'state'}" if backend == FILE_BACKEND else backend
@@ -185,8 +191,8 @@ def made_inventory(root: Path, cli: Path, site: Site, backend: str) -> dict[str,
     return exported
 
 
-def _nothing_made(site: Site, url: str, found: str) -> Unavailable:
-    return Unavailable(
+def _nothing_made(site: Site, url: str, found: str) -> PlannerUnavailable:
+    return PlannerUnavailable(
         f"there is no inventory of {site.stack} in {url}",
         found=found,
         accepted="a stack that was made, with its state and PULUMI_CONFIG_PASSPHRASE at hand",
@@ -199,6 +205,16 @@ def declare(site: Site) -> None:
     made = PROGRAMS[site.cloud](site)
     pulumi.export("inventory", inventory(site, made.hosts))
     pulumi.export("backups", made.backups)
+
+
+@contextmanager
+def _without(names: Iterable[str]) -> Iterator[None]:
+    """Take variables out of this process's environment for a while."""
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def _keep(shown: Rehearsed, event: EngineEvent) -> None:
@@ -219,11 +235,11 @@ def _workspace(
     """The engine told where everything lies, whatever the operator's shell says."""
     return automation.LocalWorkspaceOptions(
         work_dir=str(folder / "work"),
-        pulumi_command=automation.PulumiCommand(root=str(programs.parent)),
+        pulumi_command=_command(programs, folder),
         project_settings=automation.ProjectSettings(
             name=PROJECT, runtime="python", backend=automation.ProjectBackend(url=url)
         ),
-        secrets_provider="passphrase",
+        secrets_provider="passphrase",  # pragma: allowlist secret - the name of a method
         env_vars={
             "PULUMI_HOME": str(folder / "home"),
             "PULUMI_BACKEND_URL": url,
@@ -235,9 +251,22 @@ def _workspace(
     )
 
 
+def _command(programs: Path, folder: Path) -> automation.PulumiCommand:
+    """Asked for its version at once, before it is told where its home is; so tell it here."""
+    before = os.environ.get("PULUMI_HOME")
+    os.environ["PULUMI_HOME"] = str(folder / "home")
+    try:
+        return automation.PulumiCommand(root=str(programs.parent))
+    finally:
+        os.environ.pop("PULUMI_HOME")
+        if before is not None:
+            os.environ["PULUMI_HOME"] = before
+
+
 def _folders(folder: Path) -> Path:
     for name in ("state", "home", "work"):
         (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.rmtree(folder / "home" / "logs", ignore_errors=True)  # the engine never erases its own
     return folder
 
 

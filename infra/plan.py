@@ -82,6 +82,7 @@ class Plan:
     licence: str
     cost: Cost | None
     dependencies: tuple[Dependency, ...]
+    accepted: tuple[str, ...] = ()
     resources: list[Resource] = field(default_factory=list)
     answers: list[Judgement] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
@@ -105,8 +106,8 @@ def make(name: str, home: Home, say: _SAY, folder: Path = stacks.FOLDER) -> Plan
         say: told what takes long, a line at a time.
 
     Raises:
-        UnknownName, SettingsUnreadable: the stack does not mean anything. Nothing was asked.
-        Unavailable: the engine is not here and could not be built.
+        UnknownName, StackUnreadable: the stack does not mean anything. Nothing was asked.
+        PlannerUnavailable: the engine is not here and could not be built.
     """
     stack = stacks.load(name, folder)
     policy = policies.load(home.policies, stack.profile, home.own_places)
@@ -158,6 +159,8 @@ def _begin(
         cost=None,
         dependencies=tuple(_dependencies(policy, now)),
     )
+    if shop is not None:
+        plan.accepted = tuple(_accepted(policy, shop, now))
     plan.cost = _cost(plan.site.offer, plan.site.nodes)
     if serve == "no":
         because = licence.because if licence else "Nobody has said whether these terms may serve."
@@ -165,6 +168,14 @@ def _begin(
             Judgement(model.id, "model", "", "weights", "process", False, LICENCE_RULE, because, "")
         )
     return plan
+
+
+def _accepted(policy: Policy, shop: offers.Shop, now: datetime) -> Iterable[str]:
+    """The places of this cloud that sell machines and that the policy allows."""
+    for zone in (zone for zone, sold in shop.offers.items() if sold):
+        place = f"{shop.provider}:{zone}"
+        if all(answer.allowed for answer in judge_place(policy, place, place, now)):
+            yield place
 
 
 def _cost(offer: Offer | None, nodes: int) -> Cost | None:
@@ -233,7 +244,7 @@ def record(plan: Plan, home: Home) -> None:
     Without a deployed site there is no log, and nothing is written; a log is never made here.
 
     Raises:
-        Unavailable: there is a log and it takes nothing; the plan is then not on record.
+        PlannerUnavailable: there is a log and it takes nothing; the plan is then not on record.
     """
     if not home.audit.exists():
         return

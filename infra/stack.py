@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from sovereign.errors import PolicyUnreadable, SettingsUnreadable, UnknownName
+from sovereign.errors import PolicyUnreadable, StackUnreadable, UnknownName
 from sovereign.policy.yamlfile import read_as
 
 FOLDER = Path(__file__).with_name("stacks")
@@ -68,8 +68,8 @@ class Stack(Part, frozen=True):
         tuple[str, ...], Meta(description="Networks (CIDR) that may reach ssh and the gateway.")
     ] = ()
     gateway_port: Annotated[
-        int, Meta(ge=1, le=65_535, description="Port of the gateway, open to allow_from.")
-    ] = 443
+        int, Meta(ge=1024, le=65_535, description="Port of the gateway, open to allow_from.")
+    ] = 8080
     disk_gb: Annotated[
         int, Meta(ge=10, le=10_000, description="Size of the data volume of each machine.")
     ] = 200
@@ -90,7 +90,7 @@ def load(name: str, folder: Path = FOLDER) -> Stack:
 
     Raises:
         UnknownName: no file has that name. Nothing was read.
-        SettingsUnreadable: the file says something we do not accept, with its line.
+        StackUnreadable: the file says something we do not accept, with its line.
     """
     path = folder / f"{name}.yaml"
     if not _NAME.fullmatch(name) or not path.is_file():
@@ -99,7 +99,7 @@ def load(name: str, folder: Path = FOLDER) -> Stack:
     try:
         stack = read_as(path, Stack)
     except PolicyUnreadable as error:
-        raise SettingsUnreadable(
+        raise StackUnreadable(
             error.message, found=error.found, accepted=error.accepted or "docs/formats/stacks.md"
         ) from error
     _check(path, stack)
@@ -110,7 +110,7 @@ def _check(path: Path, stack: Stack) -> None:
     """What no single field can show."""
     wrong = [*_wrong_networks(stack), *_wrong_shape(stack), *_wrong_machines(stack)]
     if wrong:
-        raise SettingsUnreadable(f"{path}: {'; '.join(wrong)}", accepted="docs/formats/stacks.md")
+        raise StackUnreadable(f"{path}: {'; '.join(wrong)}", accepted="docs/formats/stacks.md")
 
 
 def _wrong_networks(stack: Stack) -> list[str]:

@@ -10,6 +10,7 @@ SovereignError
                               bad-input, where no narrower word below fits
     PolicyUnreadable          policy-unreadable
     SettingsUnreadable        settings-unreadable
+    StackUnreadable           stack-unreadable
     RecordInvalid             record-invalid
     NaiveTime                 naive-time
     OutOfRange                out-of-range
@@ -24,6 +25,7 @@ SovereignError
     EngineUnhealthy           engine-unhealthy
     NotDeployed               not-deployed
     ProcessFailed             process-failed
+    PlannerUnavailable        planner-unavailable
   Broken                    our own rule does not hold; stop and look           exit 70
     JournalDamaged            journal-damaged
     HistorySplit              history-split
@@ -129,6 +131,12 @@ class SettingsUnreadable(BadInput):
     code = "settings-unreadable"
 
 
+class StackUnreadable(BadInput):
+    """A stack file says something we do not accept. Nothing was planned."""
+
+    code = "stack-unreadable"
+
+
 class RecordInvalid(BadInput):
     """A record lacks a field, has one too many or of the wrong kind. Nothing was written."""
 
@@ -212,6 +220,12 @@ class ProcessFailed(Unavailable):
     """A process of the site did not start, did not stop, or was given up."""
 
     code = "process-failed"
+
+
+class PlannerUnavailable(Unavailable):
+    """The engine that plans could not be had, started, or asked. Nothing was decided."""
+
+    code = "planner-unavailable"
 
 
 class Broken(SovereignError):

@@ -1,8 +1,9 @@
 """A site as the example stack means it, and the real engine on it."""
 
+import gc
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ with warnings.catch_warnings():
     import pulumiverse_scaleway  # noqa: F401
 
 from infra import offers, resolve, stack
-from infra.engine import Rehearsal
+from infra.engine import Rehearsal, Rehearsed
 from infra.offers import Shop
 from infra.shapes import Site
 from sovereign import policy as policies
@@ -34,7 +35,7 @@ def shop() -> Shop:
     return offers.shop("scaleway")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def site(eea: Policy, shop: Shop) -> Site:
     return resolve.site(EXAMPLE, stack.load(EXAMPLE), eea, shop)
 
@@ -60,3 +61,20 @@ def rehearse(tmp_path: Path, cli: Path, site: Site) -> Callable[..., Rehearsal]:
         return Rehearsal(tmp_path / "home", cli, replace(site, **changed), program)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _tidy(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The SDK abandons a coroutine when the engine refuses; end it in the test it belongs to."""
+    yield
+    if request.node.get_closest_marker("pulumi"):
+        gc.collect()
+
+
+@pytest.fixture(scope="session")
+def previewed(
+    tmp_path_factory: pytest.TempPathFactory, cli: Path, site: Site
+) -> tuple[Rehearsal, Rehearsed]:
+    """The example previewed once, for tests that only look at what was shown."""
+    rehearsal = Rehearsal(tmp_path_factory.mktemp("home"), cli, site)
+    return rehearsal, rehearsal.preview()

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from infra import plan, pulumi_cli
-from infra import stack as stacks
+from infra import plan, pulumi_cli, stack
 from infra.plan import Plan
 from sovereign import settings
 from sovereign.audit import trail
 from sovereign.errors import ResidencyRefused
 from tests.needs import need
 
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 ROOT = Path(__file__).parents[2]
 EXAMPLE, STATIC = "scaleway-example", "static-example"
 
@@ -70,6 +70,16 @@ def test_plan_shows_resources_cost_memory_dependencies_and_verdict(tmp_path, cli
 
 
 @pytest.mark.pulumi
+def test_plan_writes_below_its_own_home_only(tmp_path, cli):
+    """Whoever deletes SOVEREIGN_HOME has deleted every name of every machine."""
+    home, elsewhere = tmp_path / "state", tmp_path / "person"
+    elsewhere.mkdir()
+    done = run(home, "plan", EXAMPLE, HOME=str(elsewhere), SOVEREIGN_PULUMI=str(cli))
+    assert done.returncode == 0, done.stderr
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.pulumi
 def test_plan_as_json_gives_the_same_facts(tmp_path, cli):
     """For the pipeline that gates a change."""
     done = run(tmp_path, "plan", EXAMPLE, "--json")
@@ -105,6 +115,7 @@ def test_a_look_alike_zone_is_refused_by_rule_with_exit_code_one(tmp_path, stack
     made = plan.make(EXAMPLE, of_home(tmp_path / "home"), silent, stacks)
     assert made.verdict == "refuse"
     assert {answer.rule for answer in made.refused} == {"place-is-known"}
+    assert set(made.accepted) == {"scaleway:fr-par-2", "scaleway:pl-waw-2"}
 
 
 @pytest.mark.pulumi
@@ -218,15 +229,8 @@ def test_a_refused_state_backend_is_never_asked_for_an_inventory(eea, stacks):
     path = stacks / f"{EXAMPLE}.yaml"
     path.write_text(re.sub(r"state_backend: .*", "state_backend: s3://state", path.read_text()))
     with pytest.raises(ResidencyRefused) as refused:
-        plan.refuse_backend(stacks_load(stacks), eea)
+        plan.refuse_backend(stack.load(EXAMPLE, stacks), eea)
     assert refused.value.rule == "place-is-known"
-
-
-def stacks_load(folder):
-    return stacks_module.load(EXAMPLE, folder)
-
-
-stacks_module = stacks
 
 
 def test_asking_wrongly_exits_two_and_says_what_would_be_right(tmp_path):

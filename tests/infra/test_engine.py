@@ -1,7 +1,7 @@
 """The real Pulumi engine, the real SDK and the real guard, against the simulated account."""
 
 import json
-from importlib.util import find_spec
+import os
 
 import pulumi
 import pulumiverse_scaleway as scaleway
@@ -11,9 +11,13 @@ from infra import engine
 from infra.guard.types import PROVIDER
 from infra.shapes import INVENTORY_GROUP
 from infra.simulator.catalogue import SERVER, TYPES
-from sovereign.errors import Unavailable
+from sovereign.errors import PlannerUnavailable
 
-pytestmark = pytest.mark.pulumi
+pytestmark = [
+    pytest.mark.pulumi,
+    # The SDK abandons a coroutine of its own whenever the engine refuses; see `_tidy`.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 MADE_BY_THE_ENGINE = {"pulumi:pulumi:Stack", PROVIDER + "scaleway"}
 
 
@@ -22,19 +26,18 @@ def standing(rehearsal):
     return json.loads(books.read_text()) if books.exists() else {}
 
 
-def test_the_example_is_previewed_with_exactly_these_types_and_nothing_is_made(rehearse):
+def test_the_example_is_previewed_with_exactly_these_types_and_nothing_is_made(previewed):
     """Exactly: a resource more costs money, one less leaves a door open."""
-    rehearsal = rehearse()
-    shown = rehearsal.preview()
+    rehearsal, shown = previewed
     assert shown.finished, shown.said
     assert {step.kind for step in shown.announced} == {*TYPES, *MADE_BY_THE_ENGINE}
     assert {step.operation for step in shown.announced} == {"create"}
     assert not standing(rehearsal)
 
 
-def test_every_resource_the_engine_announces_was_judged_by_the_guard(rehearse):
+def test_every_resource_the_engine_announces_was_judged_by_the_guard(previewed):
     """A pack that the engine forgot to ask would let everything pass in silence."""
-    shown = rehearse().preview()
+    _, shown = previewed
     assert {step.urn for step in shown.announced} == {answer.resource for answer in shown.judged}
     assert all(answer.allowed for answer in shown.judged)
 
@@ -90,7 +93,7 @@ def test_a_machine_more_is_five_resources_more(rehearse):
     assert created == ["Ip", "PrivateNic", "Server", "Volume"]
 
 
-@pytest.mark.parametrize("zone", ["eu-west-2", "uk-lon1", "fr-par-7"])
+@pytest.mark.parametrize("zone", ["eu-west-2", "fr-par-7"])
 def test_the_same_stack_in_a_look_alike_zone_is_refused_by_rule_and_nothing_is_made(rehearse, zone):
     """London at another cloud reads like Paris to a tired eye."""
     rehearsal = rehearse(zone=zone, region=zone, place=f"scaleway:{zone}")
@@ -117,19 +120,21 @@ def refusing(shown, kind=SERVER):
     return {a.rule for a in shown.judged if a.kind == kind and not a.allowed}
 
 
-def test_a_provider_without_region_is_refused_even_if_the_environment_has_one(
-    rehearse, monkeypatch
-):
-    """The real provider would take it from the shell of whoever runs the plan."""
-    monkeypatch.setenv("SCW_DEFAULT_REGION", "fr-par")
-    monkeypatch.setenv("SCW_DEFAULT_ZONE", "fr-par-2")
+@pytest.mark.parametrize(
+    ("shell", "rule"), [(None, "guard-place-stated"), ("eu-west-2", "place-is-known")]
+)
+def test_a_region_that_only_the_shell_states_is_seen_and_judged(rehearse, monkeypatch, shell, rule):
+    """The SDK takes it from the environment of whoever runs the plan; the guard looks after it."""
+    monkeypatch.delenv("SCW_DEFAULT_REGION", raising=False)
+    if shell:
+        monkeypatch.setenv("SCW_DEFAULT_REGION", shell)
 
     def program():
         server("gpu", scaleway.Provider("p", zone="fr-par-2"), zone="fr-par-2")
 
     shown = rehearse(program).preview()
     assert not shown.finished
-    assert refusing(shown, PROVIDER + "scaleway") == {"guard-place-stated"}
+    assert refusing(shown, PROVIDER + "scaleway") == {rule}
 
 
 def test_a_machine_without_zone_is_judged_by_its_providers(rehearse):
@@ -224,6 +229,17 @@ def test_the_operators_shell_cannot_move_the_rehearsals_state(rehearse, monkeypa
     assert list((rehearsal.folder / "state").rglob("*.json"))
 
 
+def test_the_operators_account_keys_do_not_reach_a_rehearsal(rehearse, monkeypatch):
+    """The SDK would put them into the state; a rehearsal needs no account."""
+    monkeypatch.setenv("SCW_ACCESS_KEY", "SCWEXAMPLE")
+    monkeypatch.setenv("SCW_SECRET_KEY", "canary")  # pragma: allowlist secret
+    shown = rehearse().preview()
+    (provider,) = [s.inputs for s in shown.announced if s.kind == PROVIDER + "scaleway"]
+    assert (provider["region"], provider["zone"]) == ("fr-par", "fr-par-2")
+    assert not {"accessKey", "secretKey"} & set(provider)
+    assert os.environ["SCW_SECRET_KEY"]
+
+
 def test_the_addresses_that_were_given_become_the_inventory(rehearse, tmp_path, cli, site):
     """The playbooks configure these machines and no others."""
     rehearsal = rehearse(nodes=2)
@@ -245,18 +261,12 @@ def test_the_addresses_that_were_given_become_the_inventory(rehearse, tmp_path, 
 
 def test_before_anything_is_made_there_is_no_inventory(tmp_path, cli, site):
     """An empty inventory would configure nothing, and call it done."""
-    with pytest.raises(Unavailable, match="no inventory"):
+    with pytest.raises(PlannerUnavailable, match="no inventory"):
         engine.made_inventory(tmp_path / "home", cli, site, "file")
 
 
-def test_no_state_or_secret_of_a_rehearsal_can_be_read_by_others(rehearse):
+def test_no_state_or_secret_of_a_rehearsal_can_be_read_by_others(previewed):
     """The state names every machine; on a shared host it is nobody else's."""
-    rehearsal = rehearse()
-    rehearsal.preview()
+    rehearsal, _ = previewed
     assert (rehearsal.folder / "passphrase").stat().st_mode & 0o077 == 0
     assert (rehearsal.folder / "state").stat().st_mode & 0o077 == 0
-
-
-def test_the_sdk_is_the_one_the_simulator_stands_in_for():
-    """The tests read its source; the program imports it."""
-    assert find_spec("pulumiverse_scaleway") is not None

@@ -4,26 +4,25 @@ Running it takes a language host, which only the maker's download has; here the 
 as that host would start it, with Pulumi's own mocks behind it.
 """
 
-import asyncio
-import runpy
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
-import pulumi
 import yaml
-from pulumi.runtime.settings import Settings
 
 from infra.guard.types import PROVIDER
 from infra.simulator.catalogue import TYPES
 
 INFRA = Path(__file__).parents[2] / "infra"
 
+PROGRAM = """
+import asyncio, json, runpy, sys
+import pulumi
 
 class Seen(pulumi.runtime.Mocks):
-    """Notes every type that the program declares."""
-
-    def __init__(self):
-        self.kinds = set()
+    kinds = set()
 
     def new_resource(self, args):
         self.kinds.add(args.typ)
@@ -32,22 +31,31 @@ class Seen(pulumi.runtime.Mocks):
     def call(self, args):
         return {}
 
+asyncio.set_event_loop(asyncio.new_event_loop())
+pulumi.runtime.set_mocks(Seen(), project="sovereign", stack="scaleway-example")
+pulumi.runtime.test(lambda: runpy.run_path(sys.argv[1]) and None)()
+print(json.dumps(sorted(Seen.kinds)))
+"""
+"""Runs the file at the path given, as the language host would, and prints the types it declares."""
 
-def test_the_plain_program_declares_the_same_types(tmp_path, monkeypatch):
-    """Both ways must plan the same; the file only calls what the command calls."""
-    monkeypatch.setenv("SOVEREIGN_HOME", str(tmp_path))
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    seen = Seen()
-    asyncio.set_event_loop(asyncio.new_event_loop())
-    pulumi.runtime.set_mocks(seen, project="sovereign", stack="scaleway-example")
 
-    @pulumi.runtime.test
-    def declare():
-        runpy.run_path(str(INFRA / "main.py"))
+def test_the_plain_program_declares_the_same_types(tmp_path):
+    """Both ways must plan the same; the file only calls what the command calls.
 
-    declare()
-    pulumi.runtime.settings.configure(Settings())
-    assert seen.kinds - {"pulumi:pulumi:Stack"} == {*TYPES, PROVIDER + "scaleway"}
+    In a process of its own: Pulumi keeps its mocks, its loop and its stack in globals.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(INFRA / "main.py")],
+        cwd=tmp_path,
+        env={**os.environ, "SOVEREIGN_HOME": str(tmp_path), "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    kinds = set(json.loads(done.stdout.splitlines()[-1]))
+    assert kinds - {"pulumi:pulumi:Stack"} == {*TYPES, PROVIDER + "scaleway"}
 
 
 def test_the_project_and_the_pack_say_where_their_python_is():

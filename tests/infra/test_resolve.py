@@ -96,9 +96,11 @@ def test_the_inventory_says_how_to_reach_each_machine_and_what_it_is_for(eea):
         "ansible_host": "192.0.2.11",
         "ansible_user": "root",
         "ansible_port": 22,
+        "sovereign_listen": "{{ ansible_host }}:8080",
         "sovereign_place": "hetzner:fsn1",
     }
     assert group["vars"] == {
+        "gateway_clients": [],
         "sovereign_site": "static-example",
         "sovereign_engine": "vllm",
         "sovereign_model": MIXTRAL,

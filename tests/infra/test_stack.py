@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from infra import stack
-from sovereign.errors import SettingsUnreadable, UnknownName
+from sovereign.errors import StackUnreadable, UnknownName
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats" / "stacks.md"
 SCALEWAY, STATIC = "scaleway-example", "static-example"
@@ -52,7 +52,7 @@ def test_what_does_not_make_sense_is_refused_by_name(stacks, name, before, after
     text = path.read_text()
     assert before in text
     path.write_text(text.replace(before, after))
-    with pytest.raises(SettingsUnreadable) as refused:
+    with pytest.raises(StackUnreadable) as refused:
         stack.load(name, stacks)
     assert said in str(refused.value)
     assert path.name in str(refused.value)
@@ -62,7 +62,7 @@ def test_machines_are_needed_where_machines_are_all_there_is(stacks):
     """A static stack without machines would plan nothing, and call it allowed."""
     path = stacks / "static-example.yaml"
     path.write_text(path.read_text().split("machines:")[0])
-    with pytest.raises(SettingsUnreadable, match="needs machines"):
+    with pytest.raises(StackUnreadable, match="needs machines"):
         stack.load(STATIC, stacks)
 
 
@@ -71,7 +71,8 @@ def test_the_page_lists_exactly_the_fields_with_their_meaning(kind):
     """A field without a line is a field nobody finds; a line without a field is a lie."""
     page = PAGE.read_text()
     section = page.split(f"## {kind.__name__}\n")[1].split("\n## ")[0]
-    listed = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| (.+) \|$", section, re.MULTILINE))
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", section, re.MULTILINE)
+    listed = {name: meaning for name, _, meaning in rows}
     schema = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"]
     described = {
         name: field.get("description")
@@ -79,3 +80,5 @@ def test_the_page_lists_exactly_the_fields_with_their_meaning(kind):
         for name, field in schema.items()
     }
     assert listed == described
+    needed = {field.name for field in msgspec.structs.fields(kind) if field.required}
+    assert {name for name, default, _ in rows if default == "required"} == needed
