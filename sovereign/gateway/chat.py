@@ -174,6 +174,8 @@ async def _proxy(bench: Bench, call: Call, admitted: Admitted) -> None:
 
 
 async def _refuse_with(answer: Answer) -> None:
+    if answer.status == 503:  # a model that is still loading, a queue that is full
+        raise Denied("engine-unhealthy", "the engine says that it is not ready")
     if not 400 <= answer.status < 500:
         raise Denied("engine-failed", f"the engine answered {answer.status}")
     said = await answer.message()

@@ -21,7 +21,7 @@ LINGER_S = 10.0
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # narrower, as in uvicorn
         super().connection_made(transport)
         self._in_head = True
         self._heads = 0

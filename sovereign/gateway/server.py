@@ -6,13 +6,11 @@ import uvicorn
 
 from sovereign import eventlog
 from sovereign.audit.trail import Trail
-from sovereign.errors import DeclarationMissing
 from sovereign.gateway.app import Gateway
 from sovereign.gateway.listener import BoundedProtocol
-from sovereign.policy import THIS_HOST, Policy
+from sovereign.policy import Policy
 from sovereign.registry import utcnow
-from sovereign.residency import is_loopback
-from sovereign.settings import Home
+from sovereign.settings import Home, refuse_undeclared
 
 DRAIN_S = 20
 """How long a stopping gateway lets running answers finish."""
@@ -25,7 +23,7 @@ def serve(home: Home, policy: Policy) -> None:
         DeclarationMissing: it should listen on more than loopback at an undeclared place.
         LogMissing, LogLocked: there is no log to write to, or another writer holds it.
     """
-    refuse_undeclared(home, home.settings.gateway.listen)
+    refuse_undeclared(home.settings)
     with Trail.open(home.audit, home.keys, "gateway", home.settings.site, utcnow) as trail:
         _outlive_signals()
         uvicorn.Server(listening(Gateway(home, policy, trail))).run()
@@ -56,14 +54,3 @@ def _outlive_signals() -> None:
     end the process before its log is closed."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-
-
-def refuse_undeclared(home: Home, listen: str) -> None:
-    """Listening where others can connect needs the operator's word about where this host is."""
-    if home.settings.place == THIS_HOST and not is_loopback(listen):
-        raise DeclarationMissing(
-            f"{listen} can be reached from other machines, and this host's place is not declared",
-            found="place: this-host",
-            accepted="a listener on loopback, or a declared place",
-            next_step="sovereign places declare --country CC --under CC --entity NAME",
-        )

@@ -86,7 +86,7 @@ class Upstreams:
         """Send it; the answer's connection is given back when the block ends.
 
         Raises:
-            Denied: nothing answers at `address`.
+            Denied: nothing answers at `address`, or what it says is not HTTP.
         """
         request = self._session.post(
             f"http://{address}{upstream.path}",
@@ -96,7 +96,7 @@ class Upstreams:
         )
         try:
             response = await request
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        except aiohttp.ClientConnectionError:  # also when it went away with our request
             raise Denied("engine-unhealthy", "the engine does not answer") from None
         except (aiohttp.ClientError, OSError):
             raise Denied("engine-failed", "the engine broke off the exchange") from None

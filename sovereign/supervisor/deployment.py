@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,8 @@ from sovereign import policy as policies
 from sovereign import settings as settings_files
 from sovereign.audit import trail
 from sovereign.audit.trail import Trail
-from sovereign.errors import AuditFinding, EngineUnhealthy, ProcessFailed
+from sovereign.engines import ENGINES
+from sovereign.errors import AuditFinding, BadInput, EngineUnhealthy, ProcessFailed
 from sovereign.keystore import Key, Keystore, new_id
 from sovereign.policy import Policy
 from sovereign.registry import Endpoint, Registry, utcnow
@@ -56,13 +58,17 @@ class Deployed(msgspec.Struct):
 
 @dataclass(slots=True)
 class Deployment:
-    """State between the steps. `secret` is set only when a key was made in this run."""
+    """State between the steps. `secret` is set only when a key was made in this run.
+
+    `started_at` is when the processes were started anew in this run, None when they were not.
+    """
 
     home: Home
     choices: Choices
     policy: Policy
     deployed: Deployed
     secret: str = ""
+    started_at: datetime | None = None
     changed: list[str] = field(default_factory=list)
 
     @property
@@ -75,17 +81,23 @@ Step = Callable[[Deployment], str]
 
 
 def begin(root: Path, choices: Choices) -> Deployment:
-    """Write the settings if they are new or changed, load the policy, know what is there."""
+    """Load the policy, and write the settings if they are new or changed.
+
+    Raises:
+        BadInput, DeclarationMissing, EngineMissing: these choices could not be served. The
+            settings are as they were.
+    """
     home = settings_files.load(root)
     wanted = _with_choices(home.settings, choices)
-    text = settings_files.render(wanted)
-    changed = []
-    if not home.file.exists() or wanted != home.settings:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home.file.write_text(text)
-        home = settings_files.load(root)
-        changed.append("settings")
-    policy = policies.load(home.policies, home.settings.profile, home.own_places)
+    settings_files.refuse_undeclared(wanted)
+    policy = policies.load(home.policies, wanted.profile, home.own_places)
+    new = not home.file.exists() or wanted != home.settings
+    home = Home(home.root, wanted)
+    engine.launch_spec(home, policy)
+    if new:
+        home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(home.file, settings_files.render(wanted).encode())
+    changed = ["settings"] if new else []
     return Deployment(home, choices, policy, _deployed(home), changed=changed)
 
 
@@ -97,11 +109,20 @@ def _with_choices(current: settings_files.Settings, choices: Choices) -> setting
     if choices.model is not None:
         engine_now = replace(engine_now, model=choices.model)
     if choices.weights is not None:
-        engine_now = replace(engine_now, weights=choices.weights)
+        # Processes are started in another folder than the one this word was typed in.
+        weights = choices.weights and str(Path(choices.weights).absolute())
+        engine_now = replace(engine_now, weights=weights)
     if choices.listen is not None:
         gateway_now = replace(gateway_now, listen=choices.listen)
     chosen = replace(current, engine=engine_now, gateway=gateway_now)
-    return msgspec.convert(msgspec.to_builtins(chosen), settings_files.Settings)
+    try:
+        return msgspec.convert(msgspec.to_builtins(chosen), settings_files.Settings)
+    except msgspec.ValidationError as error:
+        raise BadInput(
+            "this cannot be a setting; nothing was changed",
+            found=str(error),
+            accepted="what docs/settings.md says",
+        ) from None
 
 
 def _deployed(home: Home) -> Deployed:
@@ -180,6 +201,7 @@ def start_processes(deployment: Deployment) -> str:
     if control.is_up(home) and same:
         return "running, unchanged"
     restarted = control.down(home)
+    deployment.started_at = utcnow()
     control.up(home)
     deployment.deployed = now
     _save(deployment)
@@ -188,13 +210,16 @@ def start_processes(deployment: Deployment) -> str:
 
 
 def wait_for_endpoint(deployment: Deployment) -> str:
-    """The controller vouches for the engine: its place, its environment, one token."""
+    """The controller vouches for the engine: its place, its environment, one token.
+
+    An attestation outlives a restart, so it is not enough: gateway and engine must answer now.
+    """
     home = deployment.home
     limit_s = ENDPOINT_WITHIN_S[home.settings.engine.name]
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
-        endpoint = _usable(home)
-        if endpoint is not None:
+        endpoint = _usable(deployment)
+        if endpoint is not None and _both_answer(deployment, endpoint):
             return f"{endpoint.id} at {endpoint.place}, vouched for until {_clock(endpoint)} UTC"
         _stop_if_given_up(home)
         time.sleep(POLL_S)
@@ -207,13 +232,27 @@ def wait_for_endpoint(deployment: Deployment) -> str:
     )
 
 
-def _usable(home: Home) -> Endpoint | None:
-    now = utcnow()
-    model = home.settings.engine.model
-    for endpoint in Registry(home.registry).snapshot().endpoints:
-        if not endpoint.quarantine and endpoint.is_fresh(now) and model in endpoint.models:
+def _usable(deployment: Deployment) -> Endpoint | None:
+    """The endpoint vouched for now; what was said of processes that ended does not count."""
+    now, since = utcnow(), deployment.started_at
+    model = deployment.home.settings.engine.model
+    for endpoint in Registry(deployment.home.registry).snapshot().endpoints:
+        attested = endpoint.attested_at
+        new = since is None or (attested is not None and attested >= since)
+        if new and not endpoint.quarantine and endpoint.is_fresh(now) and model in endpoint.models:
             return endpoint
     return None
+
+
+def _both_answer(deployment: Deployment, endpoint: Endpoint) -> bool:
+    """The gateway says it is ready, and the engine gives a token."""
+    chosen = deployment.home.settings
+    with suppress(EngineUnhealthy):
+        status, _, _ = _call(deployment, "GET", "/readyz", None)
+        probe, limit_s = ENGINES[endpoint.engine].probe, chosen.controller.probe_timeout_s
+        url = f"http://{endpoint.address}"
+        return status == 200 and probe(url, chosen.engine.model, limit_s).ok
+    return False
 
 
 def _clock(endpoint: Endpoint) -> str:
@@ -304,8 +343,13 @@ def verify_logs(deployment: Deployment) -> str:
 def _save(deployment: Deployment) -> None:
     path = deployment.home.run / "deployed.json"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write(path, msgspec.json.encode(deployment.deployed))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put a file in place whole: an interrupted deployment is finished by running it again."""
     fresh = path.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.encode(deployment.deployed))
+    fresh.write_bytes(content)
     fresh.replace(path)
 
 

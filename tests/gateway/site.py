@@ -115,7 +115,7 @@ class Site:
 
     def key(self, **more: Any) -> str:
         """A new key; the gateway knows it once it has started, or looked again."""
-        bound = {
+        bound: dict[str, Any] = {
             "id": new_id(),
             "tenant": "acme",
             "purpose": "tests",
@@ -129,7 +129,7 @@ class Site:
     def endpoint(self, at: str, **more: Any) -> None:
         """Say in the registry where the engine is, as the controller would."""
         now: datetime = utcnow()
-        said = {
+        said: dict[str, Any] = {
             "id": "local-llamacpp",
             "engine": "llamacpp",
             "address": at,
@@ -230,6 +230,15 @@ class Site:
         async with asyncio.timeout(30):
             await self.gateway(scope, receive, send)
         return reply
+
+
+async def until(true: Callable[[], bool], within_s: float = 5) -> None:
+    """Wait until it is true; fail when it is not in time."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within_s
+    while not true():
+        assert loop.time() < deadline, f"not within {within_s} s"
+        await asyncio.sleep(0.01)
 
 
 def _bytes(value: str | bytes) -> bytes:

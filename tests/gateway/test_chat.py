@@ -106,7 +106,7 @@ async def test_a_decision_holds_exactly_what_the_key_is_bound_to_and_what_was_ch
 
 async def test_the_whole_answer_is_the_engines_own_bytes(tmp_path: Path) -> None:
     """Tool calls, log probabilities and whatever engines add tomorrow pass untouched."""
-    calls = [{"id": "abcDEF123", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    calls = [{"id": "xYzUvW159", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
     said = completion("", odd={"field": [1, 2]})
     said["choices"][0]["message"]["tool_calls"] = calls  # type: ignore[index]
     async with engine(saying(said)) as it, site(tmp_path, it.address) as ours:
@@ -530,7 +530,8 @@ async def test_slots_are_given_back_by_calls_that_fail(tmp_path: Path) -> None:
     ):
         statuses = [(await ours.chat()).status for _ in range(3)]
         statuses.append((await ours.chat(messages=[])).status)
-        statuses.append((await ours.chat(secret="sov_no")).status)
+        unknown = ours.secret + "x"
+        statuses.append((await ours.chat(secret=unknown)).status)
         assert statuses == [502, 502, 502, 422, 401]
 
 

@@ -293,6 +293,38 @@ async def test_the_engines_own_status_and_words_reach_the_client_but_never_its_4
             assert (b"as they say" in reply.body) is (theirs != 302)
 
 
+async def test_an_engine_that_says_it_is_not_ready_is_one_to_come_back_to(tmp_path: Path) -> None:
+    """llama.cpp answers so while it loads its model: the client should wait, not give up."""
+    async with engine(saying({"error": "loading"}, 503)) as it, site(tmp_path, it.address) as ours:
+        reply = await ours.chat()
+        assert (reply.status, reply.error["code"]) == (503, "engine-unhealthy")
+        assert reply.headers["retry-after"] == "5"
+
+
+async def test_an_engine_that_goes_away_with_the_request_is_one_to_come_back_to(
+    tmp_path: Path,
+) -> None:
+    """It died, or was restarted under a connection that we had kept."""
+
+    async def gone(exchange: Exchange) -> None:
+        exchange.cut()
+
+    async with engine(gone) as it, site(tmp_path, it.address) as ours:
+        reply = await ours.chat()
+        assert (reply.status, reply.error["code"]) == (503, "engine-unhealthy")
+
+
+async def test_an_engine_that_speaks_no_http_has_failed(tmp_path: Path) -> None:
+    """Something else listens there."""
+
+    async def odd(exchange: Exchange) -> None:
+        await exchange.say(b"220 mail.example ESMTP\r\n")
+
+    async with engine(odd) as it, site(tmp_path, it.address) as ours:
+        reply = await ours.chat()
+        assert (reply.status, reply.error["code"]) == (502, "engine-failed")
+
+
 @pytest.mark.parametrize("said", [b"", b"[", b"\xff", b"[" * 5000, b'{"error":7}', b"[1]", b"null"])
 async def test_an_engine_that_refuses_without_words_is_given_some(
     tmp_path: Path, said: bytes

@@ -164,6 +164,6 @@ def test_no_bytes_at_all_can_do_more_than_be_refused(raw: bytes) -> None:
 
 def test_no_refusal_repeats_what_the_client_wrote_in_a_message() -> None:
     """An error text ends up in logs of other people's making."""
-    secret = "CANARY-in-content"
-    for raw in (body(messages=[{"role": 1, "content": secret}]), body(n=99, stop=secret)):
-        assert secret not in refusal(raw).message
+    word = "CANARY-in-content"
+    for raw in (body(messages=[{"role": 1, "content": word}]), body(n=99, stop=word)):
+        assert word not in refusal(raw).message
