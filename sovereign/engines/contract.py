@@ -28,6 +28,10 @@ from sovereign.errors import BadInput
 
 Dialect = Literal["mistral", "openai"]
 
+SLOTS = 2
+"""Conversations at a time for an engine that has a fixed number of slots. It is started with one
+more, which is the probe's."""
+
 _SERVED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 
 
@@ -54,7 +58,8 @@ class LaunchSpec:
         host: address to listen on. Whether it may be other than loopback is not decided here.
         port: 1 to 65535.
         context: tokens one conversation may span, prompt and answer together.
-        slots: conversations answered at the same time; the others wait (vLLM batches instead).
+        slots: conversations answered at the same time, beside a probe; the others wait (vLLM
+            batches instead).
         state_dir: a folder of this engine's own. Its HOME, caches and prepared models live there.
     """
 
@@ -65,7 +70,7 @@ class LaunchSpec:
     port: int
     context: int
     state_dir: Path
-    slots: int = 2
+    slots: int = SLOTS
 
     def __post_init__(self) -> None:
         """Refuse what would be read as an option, or not at all, by the program started."""
@@ -143,6 +148,11 @@ class Engine(Protocol):
     @property
     def name(self) -> str:
         """The word in settings, records and `ENGINES`."""
+        ...
+
+    @property
+    def turns(self) -> int | None:
+        """Conversations the gateway may have it answer at a time; None for one that batches."""
         ...
 
     @property

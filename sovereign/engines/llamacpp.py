@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from sovereign.engines import digest, environment, gguf, openmp, probe, translate
-from sovereign.engines.contract import ChatContext, EnvRule, Found, LaunchSpec, Probe, Upstream
+from sovereign.engines.contract import (
+    SLOTS,
+    ChatContext,
+    EnvRule,
+    Found,
+    LaunchSpec,
+    Probe,
+    Upstream,
+)
 from sovereign.errors import EngineMissing
 
 _SHARING = {"OMP_WAIT_POLICY": "passive"}
@@ -47,6 +55,7 @@ class LlamaCpp:
     """The `Engine` for a GGUF file."""
 
     name = "llamacpp"
+    turns = SLOTS
     routes_allowed = frozenset({translate.CHAT_PATH})
 
     def find(self) -> Found:
@@ -80,7 +89,7 @@ class LlamaCpp:
             *("--host", spec.host),
             *("--port", str(spec.port)),
             *("--context", str(spec.context)),
-            *("--slots", str(spec.slots)),
+            *("--slots", str(spec.slots + 1)),  # the last one is the probe's
         ]
 
     def environment(self, spec: LaunchSpec) -> dict[str, str]:

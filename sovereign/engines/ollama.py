@@ -27,7 +27,15 @@ from pathlib import Path
 from typing import Any
 
 from sovereign.engines import digest, environment, gguf, installed, probe, translate
-from sovereign.engines.contract import ChatContext, EnvRule, Found, LaunchSpec, Probe, Upstream
+from sovereign.engines.contract import (
+    SLOTS,
+    ChatContext,
+    EnvRule,
+    Found,
+    LaunchSpec,
+    Probe,
+    Upstream,
+)
 from sovereign.errors import BadInput, EngineMissing, EngineUnhealthy, ResidencyRefused
 
 CREATE_WITHIN_S = 600.0
@@ -69,6 +77,7 @@ class Ollama:
     """The `Engine` for a GGUF file served by `ollama serve`."""
 
     name = "ollama"
+    turns = SLOTS
     routes_allowed = frozenset({translate.CHAT_PATH})
 
     def find(self) -> Found:
@@ -109,7 +118,7 @@ class Ollama:
             "OLLAMA_HOST": spec.base_url,
             "OLLAMA_MODELS": str(spec.state_dir / "models"),
             "OLLAMA_CONTEXT_LENGTH": str(spec.context),
-            "OLLAMA_NUM_PARALLEL": str(spec.slots),
+            "OLLAMA_NUM_PARALLEL": str(spec.slots + 1),  # the last one is the probe's
             "TMPDIR": str(spec.state_dir / "tmp"),
         }
 

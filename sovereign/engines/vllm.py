@@ -4,19 +4,23 @@ It serves a folder of safetensors, batches conversations by itself (so `slots` o
 a CPU), and is the one engine of ours with a salt for its prefix cache: one a tenant, so that no
 tenant learns from timing what another asked.
 
-Four habits of vLLM are dealt with here:
+Five habits of vLLM are dealt with here:
   * It reports usage to its makers unless told not to in exactly one spelling.
   * Its crash dump and its warnings repeat pieces of requests: the loggers that handle requests are
     closed by a logging file that `prepare` writes. vLLM's own words at its start stay.
   * It rewrites its process titles over the environment, so that /proc would show nothing of it:
     `SPT_NOENV` keeps the environment readable, for the controller and for an auditor.
+  * Its processes talk through sockets in a folder, whose path the kernel wants short.
   * It may fetch from a hub what a folder lacks: offline switches, and the folder is checked first.
 """
 
 import json
+import os
 import re
+import stat
 import subprocess
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +84,10 @@ _STRUCTURED = '{"backend":"xgrammar","disable_any_whitespace":true}'
 # What vLLM's salt accepts is wider; opaque letters and digits are what a tenant salt should be.
 _SALT = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
+# sun_path in unix(7) holds 107 characters and a zero; vLLM names a socket by a slash and a UUID.
+_SOCKET_PATH_MAX_CHARS = 107
+_SOCKET_NAME_CHARS = 37
+
 _MIB = 1024 * 1024
 _CPU_KV_AT_LEAST_BYTES = 64 * _MIB
 _CPU_KV_UNKNOWN_BYTES = 1024 * _MIB
@@ -89,6 +97,7 @@ class Vllm:
     """The `Engine` for a folder of safetensors."""
 
     name = "vllm"
+    turns = None
     routes_allowed = frozenset({translate.CHAT_PATH})
 
     def find(self) -> Found:
@@ -111,6 +120,7 @@ class Vllm:
             )
         for folder in (spec.state_dir, spec.state_dir / "cache", spec.state_dir / "tmp"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(_sockets(spec))
         _logging_path(spec).write_text(json.dumps(_LOGGING, indent=2) + "\n")
 
     def command(self, spec: LaunchSpec) -> list[str]:
@@ -139,6 +149,7 @@ class Vllm:
             "TRITON_CACHE_DIR": str(cache / "triton"),
             "VLLM_LOGGING_CONFIG_PATH": str(_logging_path(spec)),
             "TMPDIR": str(spec.state_dir / "tmp"),
+            "VLLM_RPC_BASE_PATH": str(_sockets(spec)),
             **({"TORCHDYNAMO_DISABLE": "1"} if _on_cpu(spec) else {}),
         }
 
@@ -168,7 +179,7 @@ class Vllm:
 def _continues(messages: object) -> bool:
     """Is the last message an answer begun, to be gone on with? Mistral's `prefix` says so."""
     last = messages[-1] if isinstance(messages, list) and messages else None
-    return isinstance(last, dict) and last.get("prefix") is True and last["role"] == "assistant"
+    return isinstance(last, dict) and last.get("prefix") is True and last.get("role") == "assistant"
 
 
 def _mistral_switches(model: Path) -> list[str]:
@@ -208,6 +219,29 @@ def _kv_bytes(spec: LaunchSpec) -> int:
     except (OSError, ValueError, LookupError, TypeError):
         return _CPU_KV_UNKNOWN_BYTES
     return max(_CPU_KV_AT_LEAST_BYTES, int(per_token * spec.context * spec.slots))
+
+
+def _sockets(spec: LaunchSpec) -> Path:
+    """Where vLLM's processes meet: in its own folder, or where that is too deep, in one whose
+    name is short and tells this engine's from every other's."""
+    own = spec.state_dir / "tmp"
+    if len(str(own)) + _SOCKET_NAME_CHARS <= _SOCKET_PATH_MAX_CHARS:
+        return own
+    return Path("/tmp") / f"sovereign-{sha256(str(own).encode()).hexdigest()[:16]}"  # noqa: S108 - private, see _make_private
+
+
+def _make_private(folder: Path) -> None:
+    """Others could listen in a folder of theirs, so one that is not ours alone is refused."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    private = stat.S_ISDIR(found.st_mode) and not stat.S_IMODE(found.st_mode) & 0o077
+    if not private or found.st_uid != os.geteuid():
+        raise BadInput(
+            "the folder of vLLM's sockets is not this user's alone",
+            found=str(folder),
+            accepted="a folder of mode 0700 that belongs to the user who starts the engine",
+            next_step=f"remove {folder}, or choose a shorter SOVEREIGN_HOME",
+        )
 
 
 def _logging_path(spec: LaunchSpec) -> Path:

@@ -19,6 +19,7 @@ from sovereign.gateway.chat import Bench, chat
 from sovereign.gateway.records import Recording
 from sovereign.gateway.refusal import Denied, envelope, headers
 from sovereign.gateway.sums import Sums
+from sovereign.gateway.turns import Turns
 from sovereign.gateway.upstream import Upstreams
 from sovereign.gateway.view import View, Watching
 from sovereign.keystore import Keystore
@@ -128,7 +129,7 @@ class Gateway:
     def _start(self) -> None:
         bounds = self.home.settings.gateway
         upstreams = Upstreams(bounds.concurrency_max)
-        self._bench = Bench(self.policy, bounds, self._recording, upstreams)
+        self._bench = Bench(self.policy, bounds, self._recording, upstreams, Turns())
         self._tasks = [
             asyncio.create_task(self._watching.run()),
             asyncio.create_task(self._record_sums()),

@@ -1,7 +1,7 @@
 """The story of one chat call, from knock to last byte.
 
     identify → read → find the subject → choose an endpoint → record the decision
-      → translate → proxy → meter → record the completion → let the last byte go
+      → translate → wait for a turn → proxy → meter → record the completion → let the last byte go
 
 The decision's record is acknowledged before the first byte of the answer leaves, the
 completion's before the last. The upstream call runs meanwhile: what is lost in a crash was
@@ -25,6 +25,7 @@ from sovereign.gateway.identify import identify
 from sovereign.gateway.records import Ending, Recording
 from sovereign.gateway.refusal import Denied
 from sovereign.gateway.relay import DONE, Relay
+from sovereign.gateway.turns import Turns
 from sovereign.gateway.upstream import Answer, Upstreams
 from sovereign.gateway.view import View
 from sovereign.gateway.wish import Wish
@@ -45,6 +46,7 @@ class Bench:
     bounds: GatewaySettings
     recording: Recording
     upstreams: Upstreams
+    turns: Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,10 @@ async def _proxy(bench: Bench, call: Call, admitted: Admitted) -> None:
     )
     upstream = ENGINES[admitted.endpoint.engine].chat(admitted.wish.body, context)
     labels = _labels(bench, admitted, upstream.dropped)
-    async with bench.upstreams.post(admitted.endpoint.address, upstream) as answer:
+    async with (
+        bench.turns.take(admitted.endpoint, admitted.wish.choices),
+        bench.upstreams.post(admitted.endpoint.address, upstream) as answer,
+    ):
         if answer.status != 200:
             await _refuse_with(answer)
         if admitted.wish.stream:

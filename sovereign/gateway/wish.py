@@ -73,11 +73,15 @@ DATA_URL_MAX_CHARS = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A checked request. `body` is the client's own JSON object, unchanged."""
+    """A checked request. `body` is the client's own JSON object, unchanged.
+
+    `choices` is how many answers it asks for, 1 to `CHOICES_MAX`.
+    """
 
     model: str
     stream: bool
     wants_usage: bool
+    choices: int
     body: dict[str, Any]
 
 
@@ -108,10 +112,10 @@ def read(raw: bytes, dialect: str) -> Wish:
         )
     for message in messages:
         _check_message(message)
-    choices = body.get("n")
-    if choices is not None and not 1 <= choices <= CHOICES_MAX:
+    choices = 1 if body.get("n") is None else body["n"]
+    if not 1 <= choices <= CHOICES_MAX:
         raise Denied("field-invalid", f"`n` must be 1 to {CHOICES_MAX}", param="n")
-    return Wish(model, body.get("stream") is True, _wants_usage(body, dialect), body)
+    return Wish(model, body.get("stream") is True, _wants_usage(body, dialect), choices, body)
 
 
 def _is_number(value: object) -> bool:
