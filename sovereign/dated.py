@@ -6,7 +6,7 @@ A file's name says its day, so retention can erase by day without reading it. Pa
 
 import io
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 DAY_MAX_BYTES = 16 * 1024 * 1024
@@ -23,12 +23,12 @@ class DatedLog:
 
     def write(self, data: bytes, now: datetime) -> None:
         """Append what a process printed, as long as the day has room."""
-        path = self._folder / f"{self._name}.{now:%Y-%m-%d}.log"
+        path = self._folder / f"{self._name}.{now.astimezone(UTC):%Y-%m-%d}.log"
         size = path.stat().st_size if path.exists() else 0
         if size >= DAY_MAX_BYTES:
             return
         with path.open("ab") as file:
-            fits = size + len(data) < DAY_MAX_BYTES
+            fits = size + len(data) <= DAY_MAX_BYTES
             file.write(data if fits else _FULL.rjust(DAY_MAX_BYTES - size))
 
 

@@ -25,7 +25,8 @@ class EngineProcess(msgspec.Struct, frozen=True):
     """What is known of the process behind an address. None means it could not be seen.
 
     `environment` holds only the names asked for; a name that is unset is absent.
-    `listeners` are the addresses all of the process's listening TCP sockets are bound to.
+    `listeners` are the addresses that the listening TCP sockets of the process, and of all that
+    it started, are bound to.
     """
 
     pid: int | None = None
@@ -34,13 +35,17 @@ class EngineProcess(msgspec.Struct, frozen=True):
 
 
 def observe(address: str, names: Iterable[str], proc: Path = Path("/proc")) -> EngineProcess:
-    """Look at the process that listens on `address`; never raises for what it may not see."""
-    port = int(address.rpartition(":")[2])
+    """Look at the process that listens on `address`; never raises for what it may not see.
+
+    When several sockets would be given a connection to `address`, each must have an owner that
+    can be seen: what one cannot see might be the one that answers.
+    """
     sockets = dict(_listening(proc))
-    inodes = {inode for inode, bound in sockets.items() if bound.rpartition(":")[2] == str(port)}
-    pid = _owner(proc, inodes)
-    if pid is None:
+    owners = [_owner(proc, inode) for inode in _answering(address, sockets)]
+    seen = [pid for pid in owners if pid is not None]
+    if not seen or len(seen) < len(owners):
         return EngineProcess()
+    pid = min(seen)
     return EngineProcess(pid, _environment(proc, pid, set(names)), _listeners(proc, pid, sockets))
 
 
@@ -80,13 +85,19 @@ def _decoded(hexed: str) -> str:
     return f"{mapped or found}:{int(port, 16)}"
 
 
-def _owner(proc: Path, inodes: set[str]) -> int | None:
-    """The process that holds one of these sockets; the oldest one when it was inherited."""
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    if not wanted:
-        return None
-    owners = [pid for pid in _pids(proc) if wanted & _open_files(proc, pid)]
-    return min(owners, default=None)
+def _answering(address: str, sockets: dict[str, str]) -> list[str]:
+    """The sockets that a connection to `address` is given to: the exact ones before wildcards."""
+    host, _, port = address.rpartition(":")
+    asked = f"{ipaddress.ip_address(host.strip('[]'))}:{int(port)}"
+    exact = [inode for inode, bound in sockets.items() if bound == asked]
+    wild = (f"0.0.0.0:{int(port)}", f":::{int(port)}")
+    return exact or [inode for inode, bound in sockets.items() if bound in wild]
+
+
+def _owner(proc: Path, inode: str) -> int | None:
+    """The process that holds a socket; the oldest one when it was inherited."""
+    wanted = f"socket:[{inode}]"
+    return min((pid for pid in _pids(proc) if wanted in _open_files(proc, pid)), default=None)
 
 
 def _pids(proc: Path) -> Iterator[int]:
@@ -119,6 +130,24 @@ def _environment(proc: Path, pid: int, names: set[str]) -> dict[str, str] | None
 
 
 def _listeners(proc: Path, pid: int, sockets: dict[str, str]) -> tuple[str, ...] | None:
-    held = _open_files(proc, pid)
+    held = set().union(*(_open_files(proc, each) for each in _family(proc, pid)))
     found = {bound for inode, bound in sockets.items() if f"socket:[{inode}]" in held}
     return tuple(sorted(found)) or None
+
+
+def _family(proc: Path, pid: int) -> set[int]:
+    """A process and all that it started and that still run: an engine's workers are the engine."""
+    parents = {each: _parent(proc, each) for each in _pids(proc)}
+    family, grown = {pid}, 0
+    while grown < len(family):
+        grown = len(family)
+        family |= {each for each, parent in parents.items() if parent in family}
+    return family
+
+
+def _parent(proc: Path, pid: int) -> int:
+    """The parent of a process, 0 when it has ended; the name before it may hold anything."""
+    try:
+        return int((proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -13,11 +13,15 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-from sovereign.errors import PolicyUnreadable, SettingsUnreadable
+from sovereign.errors import DeclarationMissing, PolicyUnreadable, SettingsUnreadable
+from sovereign.policy import THIS_HOST
 from sovereign.policy.yamlfile import read_as
+from sovereign.residency import is_loopback
 
 FILE_NAME = "sovereign.yaml"
-Address = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f.:\[\]]+:\d{1,5}$", description="address:port")]
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+Address = Annotated[str, Meta(pattern=rf"^[0-9A-Fa-f.:\[\]]+:{_PORT}$", description="address:port")]
+"""A name is not accepted: what it leads to may change without anybody being asked."""
 Seconds = Annotated[int, Meta(ge=1, le=3600)]
 Count = Annotated[int, Meta(ge=1, le=100_000)]
 Bytes = Annotated[int, Meta(ge=1024, le=1_073_741_824)]
@@ -184,6 +188,26 @@ def load(root: Path | None = None, file: Path | None = None) -> Home:
         raise SettingsUnreadable(
             error.message, found=error.found, accepted=error.accepted or "docs/settings.md"
         ) from error
+
+
+def refuse_undeclared(settings: Settings) -> None:
+    """Listening where others can connect needs the operator's word about where this host is.
+
+    Raises:
+        DeclarationMissing: a listener can be reached from other machines, and `place` is the
+            undeclared `this-host`. Nothing listens.
+    """
+    if settings.place != THIS_HOST:
+        return
+    for listen in (settings.gateway.listen, settings.engine.listen):
+        if not is_loopback(listen):
+            raise DeclarationMissing(
+                f"{listen} can be reached from other machines, and this host's place is not "
+                "declared",
+                found="place: this-host",
+                accepted="a listener on loopback, or a declared place",
+                next_step="sovereign places declare --country CC --under CC --entity NAME",
+            )
 
 
 def render(settings: Settings) -> str:

@@ -4,12 +4,14 @@ Exit codes: 0 yes, 1 a finding or a refusal, 2 you asked wrongly, 3 it could not
 determined and trying again is safe, 70 our own rule broke.
 """
 
+import sqlite3
 import sys
+import traceback
 
 import typer
 
 from sovereign.cli import audit, decide, deploy, keys, places, policy, report, services
-from sovereign.cli.output import fail
+from sovereign.cli.output import BROKEN, UNDETERMINED, fail, give_up
 from sovereign.errors import SovereignError
 
 app = typer.Typer(
@@ -37,3 +39,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except (OSError, sqlite3.Error) as error:
+        sys.exit(give_up(error, UNDETERMINED, as_json="--json" in sys.argv))
+    except Exception as error:  # noqa: BLE001 - never 1, which would be a finding; its trace is shown
+        traceback.print_exc()
+        sys.exit(give_up(error, BROKEN, as_json="--json" in sys.argv))

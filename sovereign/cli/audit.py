@@ -115,20 +115,25 @@ def prove(
     record: Annotated[str, typer.Argument(help="ORIGIN#INDEX, as in x-sovereign-record.")],
     home: HomeOption = None,
     output: Annotated[Path | None, typer.Option(help="Write the proof here.")] = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """A self-contained proof of one record (C2SP tlog-proof), checked before it is given."""
     where = _deployed(home)
-    origin, hash_, number = record.rpartition("#")
-    if not hash_ or not number.isdigit():
+    origin, _, number = record.rpartition("#")
+    if not origin or not (number.isascii() and number.isdecimal()):
         raise BadInput(f"{record!r} names no record", accepted="ORIGIN#INDEX, as in tail")
     (member,) = _chosen(where, origin)
     if member.vkey is None:
         raise KeyMissing(f"no key is pinned for {origin}", found=f"nothing in {where.trust}")
     proven = proof.prove(fleet.reader(member.folder), member.vkey, int(number))
+    if output is not None:
+        output.write_bytes(proven)
+    if as_json:
+        give({"record": record, "vkey": str(member.vkey), "proof": proven.decode()})
+        return
     if output is None:
         say(proven.decode().removesuffix("\n"))
         return
-    output.write_bytes(proven)
     say(f"written {output}")
     facts({"to check it": f"sovereign audit check {output} --vkey {member.vkey}"})
 
@@ -180,7 +185,10 @@ def _key(given: str | None) -> VerifierKey:
             next_step="sovereign audit status, on the machine of the log, shows its key",
         )
     path = Path(given)
-    return VerifierKey.parse(path.read_text() if path.is_file() else given)
+    try:
+        return VerifierKey.parse(path.read_text() if path.is_file() else given)
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} holds no verifier key", accepted="one line of text") from None
 
 
 def _bytes(path: Path) -> bytes:

@@ -2,18 +2,22 @@
 
 import shutil
 import time
-from pathlib import Path
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from typing import Annotated
 
 import typer
 
 from sovereign import __version__, fleet
 from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
-from sovereign.errors import BadInput
+from sovereign.errors import BadInput, NotDeployed
 from sovereign.policy import THIS_HOST
 from sovereign.registry import Registry, utcnow
 from sovereign.settings import Home, default_root
 from sovereign.supervisor import control, deployment
+from sovereign.supervisor.watch import State
+
+READY_TIMEOUT_S = 2.0
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,11 +34,16 @@ def deploy(
     model: Annotated[str | None, typer.Option(help="A model of facts/models.yaml.")] = None,
     weights: Annotated[str | None, typer.Option(help="Weights on this machine.")] = None,
     listen: Annotated[str | None, typer.Option(help="address:port of the gateway.")] = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Bring up engine, gateway and controller here, and prove one chat."""
     started = time.monotonic()
     choices = deployment.Choices(engine, model, weights, listen)
     state = deployment.begin(home or default_root(), choices)
+    if as_json:
+        steps = {name: step(state) for name, step in deployment.STEPS}
+        give(_as_facts(state, steps, time.monotonic() - started))
+        return
     _said("settings", started, str(state.home.file))
     _said("policy", started, f"profile {state.policy.profile}, digest {state.policy.digest[:16]}…")
     for name, step in deployment.STEPS:
@@ -46,6 +55,22 @@ def deploy(
         if name == "key" and state.secret:
             say(f"\n  your key, shown this once:  {state.secret}\n")
     _finish(state, time.monotonic() - started)
+
+
+def _as_facts(
+    state: deployment.Deployment, steps: dict[str, str], seconds: float
+) -> dict[str, object]:
+    """What `_finish` says, for a program. `key` is empty when none was made in this run."""
+    return {
+        "url": state.base_url,
+        "key": state.secret,
+        "id": state.deployed.key_id,
+        "record": state.deployed.record,
+        "place": state.home.settings.place,
+        "changed": state.changed,
+        "steps": steps,
+        "seconds": round(seconds, 1),
+    }
 
 
 def _said(name: str, begun: float, detail: str) -> None:
@@ -76,9 +101,15 @@ def _place_line(home: Home) -> str:
     return f"this-host; country not declared; to declare it: {command}"
 
 
-def up(home: HomeOption = None) -> None:
+def up(home: HomeOption = None, as_json: JsonFlag = False) -> None:
     """Start the processes of a deployed site."""
-    started = control.up(home_of(home))
+    where = home_of(home)
+    if not where.audit.exists():
+        raise NotDeployed(f"there is no site under {where.root}", next_step="make deploy")
+    started = control.up(where)
+    if as_json:
+        give({"started": started})
+        return
     say("started" if started else "running already")
 
 
@@ -91,43 +122,59 @@ def down(
         bool, typer.Option(help="With --erase: erase the audit logs too. Say it twice.")
     ] = False,
     yes_erase_audit_log: Annotated[bool, typer.Option(help="The second time it is said.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Stop what was started; the audit log stays unless told otherwise twice."""
     where = home_of(home)
-    if erase_audit_log != yes_erase_audit_log:
+    if erase_audit_log != yes_erase_audit_log or (erase_audit_log and not erase):
         raise BadInput(
-            "the audit log is erased only when both options are given; nothing was changed",
+            "the audit log is erased only when all three options are given; nothing was changed",
             accepted="--erase --erase-audit-log --yes-erase-audit-log",
         )
     stopped = control.down(where)
+    erased = _erase(where, with_audit=erase_audit_log) if erase else []
+    if as_json:
+        give({"stopped": stopped, "erased": erased, "audit_log_kept": not erase_audit_log})
+        return
     say("stopped" if stopped else "nothing was running")
+    for path in erased:
+        say(f"erased {path}")
     if not erase:
         say(f"kept: {where.root} (settings, keys and the audit log)")
-        return
-    for path in _erasable(where, with_audit=erase_audit_log):
-        if path.exists():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-            say(f"erased {path}")
-    if not erase_audit_log:
+    elif not erase_audit_log:
         say(f"kept: {where.audit} and {where.trust}, so that it can still be verified")
 
 
-def _erasable(home: Home, *, with_audit: bool) -> list[Path]:
-    paths = [home.registry, home.keystore, home.logs, home.models, home.run, home.file]
-    return [*paths, home.audit, home.keys, home.trust] if with_audit else paths
+def _erase(home: Home, *, with_audit: bool) -> list[str]:
+    """Erase a stopped site's files; return those that were there."""
+    paths = [home.registry, home.keystore, home.logs, home.models, home.run]
+    paths += [home.own_places, home.file]
+    paths += [home.audit, home.keys, home.trust] if with_audit else []
+    there = [path for path in paths if path.exists()]
+    for path in there:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return [str(path) for path in there]
 
 
 def status(home: HomeOption = None, as_json: JsonFlag = False) -> None:
-    """What runs, where, vouched for until when, and how the log stands."""
+    """What runs, where, vouched for until when, and how the log stands.
+
+    Exit 0 when the gateway answers that it is ready, else 3.
+    """
     where = home_of(home)
     policy = policy_of(where)
     supervisor = control.state(where)
+    ready = _is_ready(where)
     engines = [_engine_row(e) for e in Registry(where.registry).snapshot().endpoints]
     logs = fleet.statuses(where)
     answer: dict[str, object] = {
         "version": __version__,
         "home": str(where.root),
-        "gateway": {"url": f"http://{where.settings.gateway.listen}", "up": supervisor is not None},
+        "gateway": {
+            "url": f"http://{where.settings.gateway.listen}",
+            "up": ready is not None,
+            "ready": bool(ready),
+        },
         "processes": [] if supervisor is None else supervisor.children,
         "engines": engines,
         "audit": {"logs": logs},
@@ -137,8 +184,22 @@ def status(home: HomeOption = None, as_json: JsonFlag = False) -> None:
     if as_json:
         give(answer)
     else:
-        _show(where, answer, engines, logs)
-    raise typer.Exit(0 if supervisor is not None else 3)
+        _show(where, ready, engines, logs)
+        _show_children(supervisor)
+    raise typer.Exit(0 if ready else 3)
+
+
+def _is_ready(home: Home) -> bool | None:
+    """What the gateway itself says of a chat sent now; None when it does not answer."""
+    host, _, port = home.settings.gateway.listen.rpartition(":")
+    connection = HTTPConnection(host.strip("[]"), int(port), timeout=READY_TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return None
+    finally:
+        connection.close()
 
 
 def _engine_row(endpoint: object) -> dict[str, object]:
@@ -153,12 +214,12 @@ def _engine_row(endpoint: object) -> dict[str, object]:
 
 def _show(
     where: Home,
-    answer: dict[str, object],
+    ready: bool | None,
     engines: list[dict[str, object]],
     logs: list[dict[str, object]],
 ) -> None:
-    running = control.is_up(where)
-    say(f"site {where.settings.site}: {'up' if running else 'down'}")
+    state = {None: "down", False: "up, not ready", True: "up"}[ready]
+    say(f"site {where.settings.site}: {state}")
     facts(
         {
             "home": where.root,
@@ -174,3 +235,10 @@ def _show(
         ],
     )
     table(("log", "records"), [(log["origin"], log["size"]) for log in logs])
+
+
+def _show_children(supervisor: State | None) -> None:
+    children = supervisor.children if supervisor else []
+    columns = ("process", "state", "pid", "restarts", "last exit")
+    rows = [(c.name, c.state, c.pid, c.restarts, c.last_exit) for c in children]
+    table(columns, [["" if cell is None else cell for cell in row] for row in rows])

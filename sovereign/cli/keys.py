@@ -62,11 +62,11 @@ def create(
         models=tuple(model or ()),
         expires_at=now + timedelta(days=days) if days else None,
     )
-    with operator_trail(where) as log:
-        secret = store.add(key)
+    with operator_trail(where) as log:  # first the record: a key that no record names is none
         record = log.record(
             "key-created", key=key.id, tenant=tenant, purpose=purpose, by="operator"
         ).result()
+        secret = store.add(key)
     if as_json:
         give({"key": secret, "id": key.id, "record": record.name, **_public(key)})
         return

@@ -21,6 +21,9 @@ HomeOption = Annotated[
 ]
 
 
+UNDETERMINED, BROKEN = 3, 70
+
+
 def home_of(root: Path | None) -> Home:
     """The home a command works on."""
     return settings.load(root)
@@ -69,3 +72,18 @@ def fail(error: SovereignError, *, as_json: bool) -> int:
     else:
         print("\n".join(error.lines()), file=sys.stderr)
     return error.exit_code
+
+
+def give_up(error: Exception, exit_code: int, *, as_json: bool) -> int:
+    """Print what stopped a command that had no words of its own for it; return `exit_code`.
+
+    A file or folder that could not be read leaves the answer open (3); anything else is a
+    fault of this program (70). Neither may look like a finding.
+    """
+    code = "unavailable" if exit_code == UNDETERMINED else "broken"
+    message = f"{type(error).__name__}: {error}"
+    if as_json:
+        give({"error": {"code": code, "message": message}})
+    else:
+        print(f"{code}: {message}", file=sys.stderr)
+    return exit_code

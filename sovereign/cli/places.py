@@ -1,5 +1,6 @@
 """`sovereign places …`: where machines may be, and where this one is."""
 
+import re
 from datetime import date
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from sovereign.supervisor.deployment import operator_trail
 
 app = typer.Typer(help="List places, and declare your own.", no_args_is_help=True)
 OWN = "own"
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 
 
 @app.command("list")
@@ -67,12 +69,12 @@ def declare(
     """Say where this host is. The word is yours, is dated, and is recorded."""
     where = home_of(home)
     provider = _provider(country, under, entity, name, parent or [])
+    code = f"{OWN}:{name}"
+    record = _recorded(where, code, country, under)
     where.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     where.own_places.write_bytes(msgspec.yaml.encode(PlacesFile(1, (provider,))))
-    code = f"{OWN}:{name}"
     chosen = msgspec.structs.replace(where.settings, place=code)
     where.file.write_text(settings_files.render(chosen))
-    record = _recorded(where, code, country, under)
     if as_json:
         give({"place": code, "country": country, "under": under, "record": record})
         return
@@ -81,6 +83,8 @@ def declare(
 
 
 def _provider(country: str, under: str, entity: str, name: str, parents: list[str]) -> Provider:
+    if not _NAME.fullmatch(name):
+        raise BadInput(f"{name!r} cannot name a place", accepted="lower-case letters, digits, -")
     today: date = utcnow().date()
     content = {
         "id": OWN,
@@ -107,6 +111,7 @@ def _owner(text: str) -> dict[str, str]:
 
 
 def _recorded(where: Home, code: str, country: str, under: str) -> str:
+    """Record it before it counts: a declaration that nobody can be shown is none."""
     if not where.audit.exists():
         return ""
     with operator_trail(where) as log:

@@ -36,10 +36,17 @@ def check(
 
 @app.command()
 def digest(
-    home: HomeOption = None, policies: RootOption = None, profile: ProfileOption = None
+    home: HomeOption = None,
+    policies: RootOption = None,
+    profile: ProfileOption = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """The name of this policy: the same on every machine."""
-    say(policy_of(home_of(home), profile, policies).digest)
+    policy = policy_of(home_of(home), profile, policies)
+    if as_json:
+        give({"digest": policy.digest, "profile": policy.profile})
+        return
+    say(policy.digest)
 
 
 @app.command()

@@ -19,6 +19,8 @@ from sovereign.settings import Home
 
 CARRIED_OVER = "receipt-carried-over"
 RECORD_TIMEOUT_S = 10
+AGAIN_AFTER = timedelta(minutes=1)
+"""Each try opens the quiet writers' logs, which is a record in each: not every five seconds."""
 QUIET_WRITERS = ("operator",)
 """Writers that are no process of their own: nobody else would seal their bundles."""
 
@@ -35,7 +37,7 @@ class Retaining:
         self._next: datetime | None = None
 
     def run_when_due(self, now: datetime) -> None:
-        """Run if it is time; a run that fails is tried again in the next round.
+        """Run if it is time; a run that fails is tried again after `AGAIN_AFTER`.
 
         Whatever it failed at, a log that cannot be read or a receipt that cannot be written,
         the rounds go on: an engine must not lose its attestation over it.
@@ -46,6 +48,7 @@ class Retaining:
             self.run(now)
         except (SovereignError, OSError, TimeoutError) as error:
             eventlog.emit("retention-failed", exception=type(error).__name__)
+            self._next = now + AGAIN_AFTER
             return
         self._next = now + self._interval
 

@@ -74,7 +74,7 @@ def chat(body: Mapping[str, Any], ctx: ChatContext, *, understood: frozenset[str
     dropped = set(renamed) - understood - WITHHELD - _ANSWERED
     if "tool_choice" in renamed:
         dropped -= _choose(sent, renamed["tool_choice"], can_choose="tool_choice" in understood)
-    if asked.get("safe_prompt") is True:
+    if asked.get("safe_prompt") is True and "messages" in sent:
         sent["messages"] = _made_safe(sent.get("messages"))
     if sent.get("stream") is True:
         sent["stream_options"] = {"include_usage": True}

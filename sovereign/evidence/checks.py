@@ -4,9 +4,12 @@ A check reads what runs and what is stored, never what a template says should be
 cannot see it calls unknown, with the reason; it never guesses.
 """
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+import msgspec
 
 from sovereign import fleet, host, sinks
 from sovereign.engines import ENGINES
@@ -68,6 +71,7 @@ def places_fresh(site: Site) -> Verdict:
 
 def retention_met(site: Site) -> Verdict:
     """Nothing of any sink is older than its class may be kept."""
+    unread = [m.origin for m in fleet.members(site.home) if fleet.size_of(m) is None]
     overdue, count = [], 0
     for item in sinks.items(site.home):
         count += 1
@@ -78,6 +82,8 @@ def retention_met(site: Site) -> Verdict:
             overdue.append(f"{item.id}: older than {kept.max_days} days")
     if overdue:
         return Verdict(State.FAIL, "; ".join(overdue[:5]))
+    if unread:
+        return Verdict(State.UNKNOWN, f"how much is in {', '.join(unread)} cannot be told")
     if count == 0:
         return Verdict(State.UNKNOWN, "no sink could be read")
     return Verdict(State.PASS, f"{count} items in every sink, none overdue")
@@ -142,3 +148,5 @@ def answer(site: Site, name: str) -> Verdict:
         return Verdict(State.UNKNOWN, f"{error.code}: {error.message}")
     except OSError as error:
         return Verdict(State.UNKNOWN, f"could not be read: {error.strerror}")
+    except (sqlite3.Error, msgspec.MsgspecError) as error:
+        return Verdict(State.UNKNOWN, f"could not be read: {type(error).__name__}")

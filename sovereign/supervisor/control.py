@@ -17,6 +17,7 @@ from sovereign.supervisor.watch import STOP_S, State, lock_file, passed_on, stat
 
 STARTED_WITHIN_S = 10.0
 POLL_S = 0.1
+_UNSAID = "a supervisor is up and did not say what it is"
 START_LOG = "supervisor.start.log"
 """What the supervisor says before it has a log of its own; begun anew at each start."""
 
@@ -74,11 +75,13 @@ def down(home: Home) -> bool:
     Raises:
         ProcessFailed: it is still up after three times the longest stop of a child.
     """
-    known = state(home)
-    if known is None:
+    if not is_up(home):
         return False
-    with suppress(ProcessLookupError):
-        os.kill(known.pid, signal.SIGTERM)
+    _wait(lambda: state(home) is not None or not is_up(home), STARTED_WITHIN_S, _UNSAID, home)
+    known = state(home)
+    if known is not None:
+        with suppress(ProcessLookupError):
+            os.kill(known.pid, signal.SIGTERM)
     _wait(lambda: not is_up(home), 3 * STOP_S, "the supervisor did not stop", home)
     return True
 

@@ -7,12 +7,15 @@ silent end: the others go on, and the gateway refuses what the missing one was f
 """
 
 import asyncio
+import ctypes
 import fcntl
 import os
 import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,14 +26,25 @@ from sovereign.dated import DatedLog, DatedStream
 from sovereign.settings import Home
 
 CHILDREN = ("engine", "gateway", "controller")
-RESTARTS_MAX = 5
+ENDS_MAX = 5
 WINDOW_S = 120.0
-"""More than `RESTARTS_MAX` ends within `WINDOW_S`, and the child is given up."""
+"""After `ENDS_MAX` ends within `WINDOW_S` the child is given up."""
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 20.0
 STOP_S = 30.0
+LAST_WORDS_S = 2.0
+"""How long the rest of a child's output is waited for once the child has ended."""
 PIPE_READ_BYTES = 65_536
-_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
-_PASSED_ON_PREFIXES = ("SOVEREIGN_", "XDG_", "LC_")
+LOCK_TRIES, LOCK_TRY_S = 20, 0.05
+"""Who asks whether a supervisor is up holds the lock for a moment."""
+_PASSED_ON = (
+    *("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
+    *("SOVEREIGN_HOME", "SOVEREIGN_CACHE", "SOVEREIGN_OLLAMA", "SOVEREIGN_VLLM"),
+    *("XDG_STATE_HOME", "XDG_CACHE_HOME", "LC_ALL", "LC_CTYPE"),
+)
+"""By name, not by prefix: a key of a client is often called SOVEREIGN_something too."""
+_PRCTL = ctypes.CDLL(None).prctl
+_DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
 
 
 class ChildState(msgspec.Struct):
@@ -54,11 +68,24 @@ class State(msgspec.Struct):
     children: list[ChildState]
 
 
-class Supervisor:
-    """Runs until SIGTERM; then stops its children in the order they serve, gateway first."""
+Command = Callable[[Home, str], list[str]]
 
-    def __init__(self, home: Home) -> None:
+
+def command_of(home: Home, child: str) -> list[str]:
+    """How a child is started."""
+    return [sys.executable, "-m", "sovereign", "serve", child, "--home", str(home.root)]
+
+
+class Supervisor:
+    """Runs until SIGTERM; then stops its children in the order they serve, gateway first.
+
+    A child that ends takes what it started with it, so that nothing of a dead engine holds
+    its port; and when this process is killed, the kernel ends the children.
+    """
+
+    def __init__(self, home: Home, command: Command = command_of) -> None:
         self._home = home
+        self._command = command
         self._stopping = asyncio.Event()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self._state = State(os.getpid(), now, [ChildState(name) for name in CHILDREN])
@@ -77,14 +104,14 @@ class Supervisor:
         self._save()
 
     async def _keep(self, child: ChildState) -> None:
-        ends: deque[float] = deque(maxlen=RESTARTS_MAX)
+        ends: deque[float] = deque(maxlen=ENDS_MAX)
         while not self._stopping.is_set():
             child.last_exit = await self._once(child)
             if self._stopping.is_set():
                 break
             eventlog.emit("process-ended", process=child.name, exit=child.last_exit)
             ends.append(time.monotonic())
-            if len(ends) == RESTARTS_MAX and ends[-1] - ends[0] < WINDOW_S:
+            if len(ends) == ENDS_MAX and ends[-1] - ends[0] < WINDOW_S:
                 self._note(child, "given-up")
                 eventlog.emit("process-given-up", process=child.name)
                 return
@@ -94,23 +121,43 @@ class Supervisor:
         self._note(child, "stopped")
 
     async def _once(self, child: ChildState) -> int:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "sovereign", "serve", child.name),
-            *("--home", str(self._home.root)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=passed_on(os.environ),
-            cwd="/",
-        )
+        # A pipe of our own: with asyncio's, a child has ended only when all that holds it has.
+        output, end = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command(self._home, child.name),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=end,
+                stderr=end,
+                env=passed_on(os.environ),
+                cwd="/",
+                process_group=0,
+                preexec_fn=_end_with_us,
+            )
+        finally:
+            os.close(end)
         self._processes[child.name] = process
         child.pid = process.pid
         self._note(child, "running")
-        assert process.stdout is not None
-        log = DatedLog(self._home.logs, child.name)
-        while data := await process.stdout.read(PIPE_READ_BYTES):
-            log.write(data, datetime.now(UTC))
-        return await process.wait()
+        pumping = asyncio.create_task(self._pump(child.name, output))
+        code = await process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with suppress(TimeoutError):  # what left the group may hold the pipe for ever
+            async with asyncio.timeout(LAST_WORDS_S):
+                await pumping
+        return code
+
+    async def _pump(self, name: str, output: int) -> None:
+        log, reader = DatedLog(self._home.logs, name), asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(output, "rb")
+        )
+        try:
+            while data := await reader.read(PIPE_READ_BYTES):
+                log.write(data, datetime.now(UTC))
+        finally:
+            transport.close()
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -142,13 +189,14 @@ class Supervisor:
         fresh.replace(path)
 
 
-def passed_on(environment: os._Environ[str]) -> dict[str, str]:
+def _end_with_us() -> None:
+    """In the child, before it becomes another program: SIGTERM when its parent is gone."""
+    _PRCTL(_DIE_WITH_PARENT, int(signal.SIGTERM))
+
+
+def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
     """The part of our environment a child gets; everything else may be a secret."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
-    }
+    return {name: value for name, value in environment.items() if name in _PASSED_ON}
 
 
 def state_file(home: Home) -> Path:
@@ -161,13 +209,22 @@ def lock_file(home: Home) -> Path:
     return home.run / "supervisor.lock"
 
 
+def _taken(lock: int) -> bool:
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(LOCK_TRY_S)
+        else:
+            return True
+    return False
+
+
 def main(home: Home) -> int:
     """Run in the foreground; return 3 when another supervisor already holds the lock."""
     home.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     with lock_file(home).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _taken(lock.fileno()):
             return 3
         log = DatedLog(home.logs, "supervisor")
         sys.stderr = DatedStream(log, lambda: datetime.now(UTC))

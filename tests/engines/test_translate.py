@@ -58,6 +58,15 @@ def test_only_listed_fields_pass_and_the_model_is_ours(name: str, body: dict[str
 
 
 @every_engine
+@pytest.mark.parametrize("body", [{"safe_prompt": True}, {"messages": [{"prefix": True}]}])
+def test_a_body_that_lacks_what_it_needs_is_the_engines_to_refuse(
+    name: str, body: dict[str, Any]
+) -> None:
+    """The gateway refuses it before; an engine must not be sent a null in its place."""
+    assert None not in ENGINES[name].chat(body, CTX).body.values()
+
+
+@every_engine
 @pytest.mark.parametrize("field", sorted(WITHHELD))
 def test_who_asks_never_reaches_an_engine(name: str, field: str) -> None:
     """The subject is the gateway's to know; it is withheld quietly, being heard there."""

