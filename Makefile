@@ -67,13 +67,16 @@ configure: setup $(VENV)/.stamp-playbooks ## Configure the hosts of a stack (STA
 	$(BIN)/python -m playbooks configure $(STACK)
 
 # --- proof ---
+# The scanner's two detectors of random-looking text are off in .secrets.baseline: this tree is full of digests and
+# public keys. What our own secrets look like, an API key and a log's signing key, is searched for by name instead.
+OUR_SECRETS := sov_[A-Za-z0-9_-]{40,}|PRIVATE\+KEY\+[a-z]
 check: setup-all ## Lint, types, import contracts, generated files, docs: all that needs no running part
 	$(call timed,ruff,$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .)
 	$(call timed,import contracts,$(BIN)/lint-imports --no-cache | tail -n 3)
 	$(call timed,generated files,$(BIN)/python -m docs.generate --check)
 	$(call timed,roles' pages,$(BIN)/python -m playbooks.readme --check)
 	$(call timed,shell and YAML lint,git ls-files '*.sh' .ci/run | xargs -r $(BIN)/shellcheck && $(BIN)/yamllint --strict policies playbooks infra)
-	$(call timed,secrets,git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline)
+	$(call timed,secrets,git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline && ! git grep -nE "$(OUR_SECRETS)")
 	$(call timed,types,$(BIN)/mypy)
 	$(call timed,Ansible lint,cd playbooks && ../$(BIN)/ansible-lint --offline -q)
 
