@@ -12,8 +12,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# The `|| exit 1` is needed: a shell told to stop at errors does not stop at one inside `A && B` or behind `!`.
 define timed
-	@t0=$$(date +%s.%N); echo "$(1) …"; $(2); printf '%s: done in %.1f s\n' "$(1)" "$$(echo "$$(date +%s.%N) $$t0" | awk '{print $$1-$$2}')"
+	@t0=$$(date +%s.%N); echo "$(1) …"; ( $(2) ) || { echo "$(1): failed"; exit 1; }; printf '%s: done in %.1f s\n' "$(1)" "$$(echo "$$(date +%s.%N) $$t0" | awk '{print $$1-$$2}')"
 endef
 
 help: ## List the targets
