@@ -24,6 +24,7 @@ SovereignError
     EngineMissing             engine-missing
     EngineUnhealthy           engine-unhealthy
     NotDeployed               not-deployed
+    StateUnreadable           state-unreadable
     ProcessFailed             process-failed
     PlannerUnavailable        planner-unavailable
   Broken                    our own rule does not hold; stop and look           exit 70
@@ -214,6 +215,12 @@ class NotDeployed(Unavailable):
     """Nothing is deployed under this SOVEREIGN_HOME."""
 
     code = "not-deployed"
+
+
+class StateUnreadable(Unavailable):
+    """A file or folder of the site could not be read. Nothing can be said."""
+
+    code = "state-unreadable"
 
 
 class ProcessFailed(Unavailable):

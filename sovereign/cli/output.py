@@ -10,7 +10,7 @@ import typer
 
 from sovereign import policy as policies
 from sovereign import settings
-from sovereign.errors import SovereignError
+from sovereign.errors import SovereignError, StateUnreadable
 from sovereign.policy import Policy
 from sovereign.settings import Home
 
@@ -80,10 +80,10 @@ def give_up(error: Exception, exit_code: int, *, as_json: bool) -> int:
     A file or folder that could not be read leaves the answer open (3); anything else is a
     fault of this program (70). Neither may look like a finding.
     """
-    code = "unavailable" if exit_code == UNDETERMINED else "broken"
+    code = StateUnreadable.code if exit_code == UNDETERMINED else "broken"
     message = f"{type(error).__name__}: {error}"
     if as_json:
         give({"error": {"code": code, "message": message}})
     else:
-        print(f"{code}: {message}", file=sys.stderr)
+        print(f"{code}: {message}\n  more     docs/runbooks/{code}.md", file=sys.stderr)
     return exit_code

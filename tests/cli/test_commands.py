@@ -148,7 +148,7 @@ def test_an_error_is_a_headline_and_named_parts_one_a_line(
 @pytest.mark.parametrize(
     ("error", "code", "name"),
     [
-        (PermissionError(13, "Permission denied"), 3, "unavailable"),
+        (PermissionError(13, "Permission denied"), 3, "state-unreadable"),
         (KeyError("x"), 70, "broken"),
         (ZeroDivisionError("x"), 70, "broken"),
     ],
@@ -163,7 +163,9 @@ def test_what_nobody_foresaw_is_never_taken_for_a_finding(
 
     monkeypatch.setattr(cli.policy, "home_of", fault)
     done = run("policy", "check")
-    assert (done.code, done.err.splitlines()[-1].partition(":")[0]) == (code, name)
+    *_, said, more = done.err.splitlines()
+    assert (done.code, said.partition(":")[0]) == (code, name)
+    assert more == f"  more     docs/runbooks/{name}.md"
     assert run("policy", "check", "--json").json["error"]["code"] == name
 
 

@@ -140,15 +140,16 @@ def test_nothing_asked_is_ever_printed_even_when_it_is_refused(tiny: Running) ->
 
 @pytest.mark.engine
 def test_a_model_that_starts_but_cannot_run_is_found_by_the_probe_and_keeps_its_secrets(
-    models: Path, program: Path, tmp_path: Path
+    models: Path, program: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Its /health says 200, and its crash dump would print the request that killed it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOVEREIGN_VLLM", str(program))
         found = ENGINE.find()
-    spec = spec_of(tmp_path, found, model=models / "broken", port=free_port())
+    folder = tmp_path_factory.mktemp("broken")  # short, so that its sockets lie in it
+    spec = spec_of(folder, found, model=models / "broken", port=free_port())
     ENGINE.prepare(spec)
-    output = tmp_path / "output.log"
+    output = folder / "output.log"
     with output.open("wb") as log:
         process = subprocess.Popen(
             ENGINE.command(spec), env=ENGINE.environment(spec), stdout=log, stderr=log
@@ -240,8 +241,11 @@ def test_its_sockets_fit_into_a_path_however_deep_the_home_lies(
     assert str(folder) != ENGINE.environment(other)["VLLM_RPC_BASE_PATH"]
 
 
-def test_a_socket_folder_that_others_can_use_is_refused(tmp_path: Path) -> None:
+def test_a_socket_folder_that_others_can_use_is_refused(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     """Whoever owns the folder can sit between vLLM's processes and read what is asked."""
+    tmp_path = tmp_path_factory.mktemp("s")
     spec = spec_of(tmp_path)
     spec.model.mkdir()
     (spec.model / "model.safetensors").touch()
