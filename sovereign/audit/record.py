@@ -87,6 +87,8 @@ RECORD_TYPES: dict[str, RecordType] = {
             "endpoint": OPTIONAL,
             "engine": OPTIONAL,
             "place": OPTIONAL,
+            "listener": OPTIONAL,
+            "asked_at": T,
             "verdict": N,
             "rule": N,
             "policy": N,
@@ -107,7 +109,7 @@ RECORD_TYPES: dict[str, RecordType] = {
     ),
     "refusals": RecordType(
         "security",
-        "How often one source was refused in one minute before anybody was identified.",
+        "How often one source was refused in one minute without a decision.",
         {"source": N, "minute": N, "code": N, "count": I},
     ),
     "key-created": RecordType(
@@ -122,13 +124,45 @@ RECORD_TYPES: dict[str, RecordType] = {
     "attestation": RecordType(
         "evidence",
         "The controller vouches for an endpoint's place until `expires_at`.",
-        {"endpoint": N, "place": N, "signal": N, "expires_at": T, "verdict": N, "rule": N},
+        {
+            "endpoint": N,
+            "place": N,
+            "listener": OPTIONAL,
+            "asked_at": T,
+            "signal": N,
+            "expires_at": T,
+            "verdict": N,
+            "rule": N,
+            "policy": N,
+        },
     ),
     "quarantine": RecordType(
-        "evidence", "An endpoint may not be used.", {"endpoint": N, "code": N, "reason": R}
+        "evidence",
+        "An endpoint may not be used.",
+        {
+            "endpoint": N,
+            "place": N,
+            "listener": OPTIONAL,
+            "asked_at": T,
+            "code": N,
+            "reason": R,
+            "rule": OPTIONAL,
+            "policy": N,
+        },
     ),
     "release": RecordType(
-        "evidence", "An endpoint may be used again.", {"endpoint": N, "code": N, "reason": R}
+        "evidence",
+        "An endpoint may be used again.",
+        {
+            "endpoint": N,
+            "place": N,
+            "listener": OPTIONAL,
+            "asked_at": T,
+            "code": N,
+            "reason": R,
+            "rule": OPTIONAL,
+            "policy": N,
+        },
     ),
     "observation": RecordType(
         "evidence", "Something seen that changed nothing.", {"endpoint": N, "what": N, "found": R}

@@ -7,6 +7,10 @@ synced it. Two rules keep a crash from taking what was durable already:
     a synced copy and a rename, never written over.
   * A partial file stays until the full one in its place is durable (tlog-tiles asks for it
     too): recovery starts from the last settled size, and a reader may hold an older checkpoint.
+
+A partial file that is removed is durably gone before a new journal begins, so a power cut does
+not bring back what nobody would look for again. `load` names the latest full files all the same:
+whatever left a partial file beside one of them, the first `sweep` takes it away.
 """
 
 from sovereign.audit import tiles
@@ -17,6 +21,8 @@ from sovereign.audit.note import SignerKey
 from sovereign.errors import TileDamaged, TileMissing
 
 _SCRATCH = "part.new"
+SWEPT_AT_OPENING = 512
+"""Full files of each level, latest first: more than a journal of 8 MiB can finish."""
 
 
 class Store:
@@ -34,6 +40,12 @@ class Store:
         self._unsynced: set[str] = set()
         self._written: set[str] = set()  # partial files that need no second writing
         self._finished: set[str] = set()  # full ones of which partial files may lie about
+        self._earlier: list[str] = []  # the same, of those that were settled by an earlier writer
+
+    @property
+    def to_sweep(self) -> bool:
+        """Whether a bundle has become full since the last `sweep`."""
+        return bool(self._finished)
 
     def load(self) -> Tree:
         """Read the right edge of the tree at `size`, and the entries of the unfinished bundle.
@@ -49,6 +61,7 @@ class Store:
             self.tail = _entries(bundle)[:width]
             if [leaf_hash(entry) for entry in self.tail] != edge[0]:
                 raise TileDamaged(f"bundle {index} does not hold the {width} entries of its tile")
+        self._earlier = _latest_full(self.size)
         return Tree(self.size, edge or [[]])
 
     def _edge(self, level: int) -> list[bytes]:
@@ -136,9 +149,12 @@ class Store:
         self.settled = self.size
 
     def sweep(self) -> None:
-        """Remove the partial files of what is full; only after `settle`, which made it durable."""
-        for full in sorted(self._finished):
+        """Remove the partial files of what is full, durably; only after `settle` synced that."""
+        for full in [*self._earlier, *sorted(self._finished)]:
             self._disk.remove(f"{full}.p")
+        for folder in sorted({_folders_of(full)[0] for full in self._finished}):
+            self._disk.sync(folder)
+        self._earlier = []
         self._written = {path for path in self._written if _full(path) not in self._finished}
         self._finished.clear()
         self._disk.remove(_SCRATCH)
@@ -152,6 +168,17 @@ def _folders_of(path: str) -> list[str]:
     """Every folder above a path, the log's own (`.`) last."""
     parts = path.split("/")[:-1]
     return ["/".join(parts[:i]) for i in range(len(parts), 0, -1)] + ["."]
+
+
+def _latest_full(size: int) -> list[str]:
+    """The full tiles and bundles that a log of `size` entries finished last."""
+    found = []
+    for level in range(tiles.levels(size)):
+        count = size >> (TILE_HEIGHT * (level + 1))
+        latest = range(max(0, count - SWEPT_AT_OPENING), count)
+        found += [tiles.tile_path(level, index) for index in latest]
+        found += [tiles.bundle_path(index) for index in latest if level == 0]
+    return found
 
 
 def _full(path: str) -> str:

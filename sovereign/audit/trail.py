@@ -27,7 +27,9 @@ from sovereign.audit.note import SignerKey
 from sovereign.audit.record import RECORD_TYPES, STREAMS
 from sovereign.errors import LogMissing, LogUnwritable, RecordInvalid
 
-KEY_SUFFIX, PIN_SUFFIX = ".key", ".vkey"
+WRITERS = ("gateway", "controller", "operator")
+"""The processes of a site that keep logs; `operator` is the command line and the plan guard."""
+KEY_SUFFIX, PIN_SUFFIX, KEPT_SUFFIX = ".key", ".vkey", ".checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +61,17 @@ def create(audit: Path, keys: Path, trust: Path, writer: str, site: str) -> bool
 
 def _create_one(audit: Path, keys: Path, trust: Path, writer: str, site: str, stream: str) -> bool:
     folder, pin = audit / writer / stream, pin_path(trust, writer, stream)
+    kept = kept_path(trust, writer, stream)
     origin = origin_of(site, writer, stream)
     stands = (folder / journal.PATH).exists()
     if stands and pin.exists():
         return False
-    if pin.exists():
+    if pin.exists() or kept.exists():
+        there, gone = (pin, folder) if pin.exists() else (kept, pin)
         raise LogMissing(
-            f"the log {origin} was here and is gone",
-            found=f"its key is pinned in {pin}, and {folder} holds no log",
-            accepted="the log restored from a copy",
+            f"the log {origin} was here, and a part of it is gone",
+            found=f"{there} is there, {gone} is not",
+            accepted="the log, or its pinned key, restored from a copy",
             next_step="docs/runbooks/log-missing.md",
         )
     key = _key(keys, writer, stream, origin)
@@ -81,6 +85,11 @@ def _create_one(audit: Path, keys: Path, trust: Path, writer: str, site: str, st
 def pin_path(trust: Path, writer: str, stream: str) -> Path:
     """Where a log's public key is pinned."""
     return trust / f"{writer}-{stream}{PIN_SUFFIX}"
+
+
+def kept_path(trust: Path, writer: str, stream: str) -> Path:
+    """Where the newest checkpoint that verified on this machine is remembered."""
+    return trust / f"{writer}-{stream}{KEPT_SUFFIX}"
 
 
 def _key(keys: Path, writer: str, stream: str, origin: str) -> SignerKey:

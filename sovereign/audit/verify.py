@@ -2,8 +2,14 @@
 
 Two steps. `inspect` walks one log: every bundle against its tile, every tile against the
 next level, the root against the signed checkpoint, the checkpoint against those an auditor
-kept. `judge` then says what its gaps mean: a bundle that is gone is fine when a receipt in a
-log that is itself sound says so, and a finding when none does. A log's own receipts count.
+kept. `judge` then says what the gaps of a set of logs mean: a bundle that is gone is fine when
+a receipt says so, and a finding when none does. Only the controller erases, so only receipts in
+the `controller/evidence` of the log's own site count, and only while that log is itself sound:
+a writer cannot excuse what it took out of its own log. Without that log a gap is an open
+question, not a finding.
+
+While a site runs, retention goes on beside verification. It writes receipts, waits until they
+are published, and erases then; so the log with the receipts is inspected last.
 
 The public key is an argument and never comes out of the log's folder. Only the pure
 arithmetic of the format is shared with the writer (`merkle`, `tiles`, `note`, `checkpoint`
@@ -23,7 +29,7 @@ Read = Callable[[str], bytes | None]
 """Gives the file at a path below the log's folder, None when there is none."""
 
 FINDINGS: dict[str, str] = {
-    "log-gone": "A log whose key is pinned is not there.",
+    "log-gone": "A log that stood here is gone, or the key that was pinned for it is.",
     "checkpoint-missing": "The log has no checkpoint, or one that is no checkpoint.",
     "checkpoint-foreign": "The checkpoint is not signed by the pinned key, or is another log's.",
     "tile-missing": "A hash tile that the checkpoint covers is gone.",
@@ -40,6 +46,8 @@ FINDINGS: dict[str, str] = {
 }
 """Every finding there is, by its code; `docs/formats/findings.md` is compared with it."""
 
+ERASER = "controller/evidence"
+"""The one log of a site that holds receipts: only the controller erases."""
 EVERY_FINDING_MAX = 100
 """Findings kept of one log; what is more is counted by nobody, for the log is unsound anyway."""
 
@@ -65,12 +73,18 @@ class Receipt:
     last: int
     record: str
 
+    @property
+    def giver(self) -> str:
+        """The origin of the log that the receipt stands in."""
+        return self.record.rpartition("#")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is known of one log. It is sound when there are no findings.
+    """What is known of one log. It is sound when there are no findings and no open gaps.
 
-    `erased` counts the entries that are gone with a receipt.
+    `erased` counts the entries that are gone with a receipt. `open_gaps` names entries that are
+    gone while the log with the receipts was not given, or is not sound: nobody can say.
     """
 
     origin: str
@@ -79,11 +93,12 @@ class Report:
     findings: tuple[Finding, ...]
     erased: int
     checkpoint: bytes = b""
+    open_gaps: tuple[str, ...] = ()
 
     @property
     def sound(self) -> bool:
-        """True when nothing was found."""
-        return not self.findings
+        """True when nothing was found and nothing is open."""
+        return not self.findings and not self.open_gaps
 
 
 @dataclass(slots=True)
@@ -91,6 +106,7 @@ class Inspection:
     """One log as it lies there, before its gaps are judged."""
 
     vkey: VerifierKey
+    read: Read
     checkpoint: bytes = b""
     signed: Checkpoint | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -109,20 +125,39 @@ def verify(
     vkey: VerifierKey,
     *,
     kept: Iterable[bytes] = (),
-    receipts: Iterable[Receipt] = (),
+    receipts: Iterable[Receipt] | None = None,
 ) -> Report:
     """Verify one log by itself.
 
     Args:
         kept: checkpoints of this log that the auditor kept from earlier.
-        receipts: out of other logs that were verified. The log's own are found in it.
+        receipts: out of the log `eraser_of` names, after it was found sound; None when it was
+            not given. Receipts of any other log do not count.
     """
     return judge(inspect(read, vkey, kept=kept), receipts)
 
 
+def eraser_of(origin: str) -> str:
+    """The origin of the one log whose receipts count for the log called `origin`; "" for none."""
+    site, slash, _ = origin.rpartition("/")[0].rpartition("/")
+    return f"{site}/{ERASER}" if slash else ""
+
+
+def judge_all(inspections: Iterable[Inspection]) -> dict[str, Report]:
+    """Judge logs that were inspected as a set; the reports by origin."""
+    seen = {each.vkey.name: each for each in inspections}
+    reports: dict[str, Report] = {}
+    for origin in sorted(seen, key=lambda name: name != eraser_of(name)):
+        eraser = eraser_of(origin)
+        giver = reports.get(eraser)
+        receipts = seen[eraser].receipts if giver is not None and giver.sound else None
+        reports[origin] = judge(seen[origin], receipts)
+    return reports
+
+
 def inspect(read: Read, vkey: VerifierKey, *, kept: Iterable[bytes] = ()) -> Inspection:
     """Walk a log; what is gone is listed, not judged."""
-    seen = Inspection(vkey)
+    seen = Inspection(vkey, read)
     raw = read(tiles.CHECKPOINT)
     if raw is None:
         seen.find("checkpoint-missing", tiles.CHECKPOINT)
@@ -138,22 +173,36 @@ def inspect(read: Read, vkey: VerifierKey, *, kept: Iterable[bytes] = ()) -> Ins
     return seen
 
 
-def judge(seen: Inspection, receipts: Iterable[Receipt] = ()) -> Report:
-    """Say what the gaps of an inspected log mean."""
-    origin = seen.vkey.name
-    covered = _Ranges(r for r in (*seen.receipts, *receipts) if r.log == origin)
-    erased = 0
+def judge(seen: Inspection, receipts: Iterable[Receipt] | None = None) -> Report:
+    """Say what the gaps of one inspected log mean; `receipts` as `verify` takes them."""
+    origin, eraser = seen.vkey.name, eraser_of(seen.vkey.name)
+    given = seen.receipts if receipts is None and origin == eraser else receipts
+    covered = _Ranges(r for r in given or () if r.log == origin and r.giver == eraser)
+    found, gaps, erased = list(seen.findings), [], 0
     for first, last in seen.missing:
+        where = f"{origin}#{first} to #{last}"
         if covered.holds(first, last):
             erased += last - first + 1
+        elif given is None:
+            gaps.append(where)
         else:
-            seen.find("bundle-missing", f"{origin}#{first} to #{last}")
+            found.append(Finding("bundle-missing", where, FINDINGS["bundle-missing"]))
     for first, last in seen.present:
-        if covered.holds(first, last):
-            seen.find("erasure-incomplete", f"{origin}#{first} to #{last}")
+        if not covered.holds(first, last):
+            continue
+        if _is_there(seen, first, last):
+            code, where = "erasure-incomplete", f"{origin}#{first} to #{last}"
+            found.append(Finding(code, where, FINDINGS[code]))
+        else:  # it went since it was inspected
+            erased += last - first + 1
     signed = seen.signed or Checkpoint(origin, 0, b"")
-    found = tuple(seen.findings)
-    return Report(origin, signed.size, signed.root, found, erased, seen.checkpoint)
+    kept = tuple(found[:EVERY_FINDING_MAX])
+    return Report(origin, signed.size, signed.root, kept, erased, seen.checkpoint, tuple(gaps))
+
+
+def _is_there(seen: Inspection, first: int, last: int) -> bool:
+    path = tiles.bundle_path(first // TILE_WIDTH, last - first + 1)
+    return read_or_full(seen.read, path) is not None
 
 
 def _kept(seen: Inspection, kept: Iterable[bytes], signed: Checkpoint) -> list[Checkpoint]:

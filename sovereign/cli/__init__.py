@@ -7,11 +7,13 @@ determined and trying again is safe, 70 our own rule broke.
 import sqlite3
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
+from sovereign import __version__
 from sovereign.cli import audit, decide, deploy, keys, places, policy, report, services
-from sovereign.cli.output import BROKEN, UNDETERMINED, fail, give_up
+from sovereign.cli.output import BROKEN, UNDETERMINED, fail, give_up, say
 from sovereign.errors import SovereignError
 
 app = typer.Typer(
@@ -28,6 +30,21 @@ app.add_typer(keys.app, name="key")
 app.add_typer(policy.app, name="policy")
 app.add_typer(places.app, name="places")
 app.add_typer(audit.app, name="audit")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        say(f"sovereign {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from sovereign import fleet
-from sovereign.audit import proof, trail, verify
+from sovereign.audit import proof, trail
 from sovereign.audit.note import VerifierKey
+from sovereign.audit.trail import WRITERS
+from sovereign.audit.verify import eraser_of
 from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, say, table
 from sovereign.errors import BadInput, KeyMissing, NotDeployed, TileMissing, UnknownName
 from sovereign.settings import Home
-from sovereign.supervisor.deployment import WRITERS
 
 app = typer.Typer(help="Create, read, verify and prove the audit logs.", no_args_is_help=True)
 VkeyOption = Annotated[
@@ -85,7 +86,10 @@ def verify_(
     folder: Annotated[
         list[Path] | None, typer.Argument(help="Logs to verify; by default this site's.")
     ] = None,
-    vkey: VkeyOption = None,
+    vkey: Annotated[
+        list[str] | None,
+        typer.Option(help="Verifier key, or a file that holds one; one for each folder."),
+    ] = None,
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="A checkpoint kept from earlier; may be repeated.")
     ] = None,
@@ -95,10 +99,12 @@ def verify_(
     """Verify logs: 0 sound, 1 a finding, 3 not determined (no key was pinned).
 
     A key is never taken from a log's own folder. Without FOLDER every log of this site is
-    verified with its pinned key; with FOLDER, give the key it must verify under.
+    verified with its pinned key; with FOLDERs, give the key that each must verify under. A log
+    that entries were erased from is verified together with its site's controller/evidence,
+    which holds the receipts.
     """
     if folder:
-        results = _verify_folders(folder, vkey, checkpoint or [])
+        results = _verify_folders(folder, vkey or [], checkpoint or [])
     else:
         if vkey or checkpoint:
             raise BadInput("--vkey and --checkpoint belong to a FOLDER", accepted="a folder too")
@@ -163,18 +169,13 @@ def _proven(shown: proof.Proven | None) -> dict[str, object] | None:
 
 
 def _verify_folders(
-    folders: list[Path], vkey: str | None, kept: list[Path]
+    folders: list[Path], vkeys: list[str], kept: list[Path]
 ) -> tuple[fleet.Result, ...]:
-    key, notes = _key(vkey), [_bytes(path) for path in kept]
-    results = []
+    keys = [_key(given) for given in vkeys or [""]]
     for folder in folders:
         if not folder.is_dir():
             raise BadInput(f"{folder} is no folder", accepted="the folder of a log")
-        report = verify.verify(fleet.reader(folder), key, kept=notes)
-        results.append(
-            fleet.Result(report.origin, folder, report.size, report.erased, report.findings)
-        )
-    return tuple(results)
+    return fleet.verify_folders(folders, keys, [_bytes(path) for path in kept])
 
 
 def _key(given: str | None) -> VerifierKey:
@@ -210,6 +211,8 @@ def _show(results: tuple[fleet.Result, ...], *, as_json: bool) -> None:
     for result in results:
         for finding in result.findings:
             say(f"{result.origin}: {finding}")
+        for gap in result.open_gaps:
+            say(f"{result.origin}: {gap} are gone; only {eraser_of(result.origin)} can say why")
     if any(result.findings for result in results):
         say("more: docs/runbooks/audit-finding.md")
 
@@ -223,13 +226,16 @@ def _as_facts(result: fleet.Result) -> dict[str, Any]:
         "erased": result.erased,
         "state": _state(result),
         "findings": findings,
+        "open_gaps": list(result.open_gaps),
     }
 
 
 def _state(result: fleet.Result) -> str:
-    if not result.determined:
-        return "not determined: no pinned key"
-    return "finding" if result.findings else "sound"
+    if result.findings:
+        return "finding"
+    if result.determined:
+        return "sound"
+    return "not determined: " + ("erased entries" if result.open_gaps else "no pinned key")
 
 
 def _deployed(home: Path | None) -> Home:

@@ -1,23 +1,29 @@
 """`sovereign deploy|down|status`: the local site as a whole."""
 
 import shutil
+import sys
 import time
+from contextlib import suppress
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sovereign import __version__, fleet
 from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
-from sovereign.errors import BadInput, NotDeployed
+from sovereign.errors import BadInput, NotDeployed, SovereignError
 from sovereign.policy import THIS_HOST
 from sovereign.registry import Registry, utcnow
+from sovereign.residency import is_loopback
 from sovereign.settings import Home, default_root
 from sovereign.supervisor import control, deployment
 from sovereign.supervisor.watch import State
 
 READY_TIMEOUT_S = 2.0
+INTERRUPTED = 130
+"""What a shell gives a program that Ctrl-C ended."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,9 +43,17 @@ def deploy(
     as_json: JsonFlag = False,
 ) -> None:
     """Bring up engine, gateway and controller here, and prove one chat."""
-    started = time.monotonic()
     choices = deployment.Choices(engine, model, weights, listen)
-    state = deployment.begin(home or default_root(), choices)
+    try:
+        _deploy(home or default_root(), choices, as_json=as_json)
+    except KeyboardInterrupt:
+        print("interrupted; run it again", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _deploy(root: Path, choices: deployment.Choices, *, as_json: bool) -> None:
+    started = time.monotonic()
+    state = deployment.begin(root, choices)
     if as_json:
         steps = {name: step(state) for name, step in deployment.STEPS}
         give(_as_facts(state, steps, time.monotonic() - started))
@@ -48,13 +62,26 @@ def deploy(
     _said("policy", started, f"profile {state.policy.profile}, digest {state.policy.digest[:16]}…")
     for name, step in deployment.STEPS:
         begun = time.monotonic()
-        typer.echo(f"  {name:<13}…", nl=False)
-        detail = step(state)
-        typer.echo("\r", nl=False)
+        detail = _performed(name, step, state)
         _said(name, begun, detail)
         if name == "key" and state.secret:
             say(f"\n  your key, shown this once:  {state.secret}\n")
     _finish(state, time.monotonic() - started)
+
+
+def _performed(name: str, step: deployment.Step, state: deployment.Deployment) -> str:
+    """Take a step; on a terminal its name stands there meanwhile."""
+    sys.stdout.flush()  # a key that was said must be seen, whatever ends this step
+    if not sys.stdout.isatty():
+        return step(state)
+    typer.echo(f"  {name:<13}…", nl=False)
+    try:
+        detail = step(state)
+    except BaseException:
+        typer.echo()
+        raise
+    typer.echo("\r", nl=False)
+    return detail
 
 
 def _as_facts(
@@ -88,6 +115,8 @@ def _finish(state: deployment.Deployment, seconds: float) -> None:
             "place": _place_line(state.home),
         }
     )
+    if not is_loopback(state.home.settings.gateway.listen):
+        say("\nnot encrypted: put TLS in front, see SECURITY.md")
     say("\nnext")
     say("  .venv/bin/sovereign status")
     say(f"  .venv/bin/sovereign audit prove {state.deployed.record}")
@@ -104,7 +133,7 @@ def _place_line(home: Home) -> str:
 def up(home: HomeOption = None, as_json: JsonFlag = False) -> None:
     """Start the processes of a deployed site."""
     where = home_of(home)
-    if not where.audit.exists():
+    if not where.file.exists() or not where.audit.exists():
         raise NotDeployed(f"there is no site under {where.root}", next_step="make deploy")
     started = control.up(where)
     if as_json:
@@ -122,6 +151,9 @@ def down(
         bool, typer.Option(help="With --erase: erase the audit logs too. Say it twice.")
     ] = False,
     yes_erase_audit_log: Annotated[bool, typer.Option(help="The second time it is said.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="List what --erase would erase; change nothing.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Stop what was started; the audit log stays unless told otherwise twice."""
@@ -131,35 +163,64 @@ def down(
             "the audit log is erased only when all three options are given; nothing was changed",
             accepted="--erase --erase-audit-log --yes-erase-audit-log",
         )
+    there = _erasable(where, with_audit=erase_audit_log)
+    if dry_run:
+        _foresee(there, up=control.is_up(where), as_json=as_json)
+        return
     stopped = control.down(where)
-    erased = _erase(where, with_audit=erase_audit_log) if erase else []
+    there = _erasable(where, with_audit=erase_audit_log) if erase else []
+    record = _recorded(where) if there and not erase_audit_log else ""
+    _erase(there)
     if as_json:
+        erased = [str(path) for path in there]
         give({"stopped": stopped, "erased": erased, "audit_log_kept": not erase_audit_log})
         return
     say("stopped" if stopped else "nothing was running")
-    for path in erased:
+    for path in there:
         say(f"erased {path}")
+    if there and erase and not erase_audit_log:
+        say(f"record {record or 'none: the log of the operator cannot be opened'}")
     if not erase:
         say(f"kept: {where.root} (settings, keys and the audit log)")
     elif not erase_audit_log:
-        say(f"kept: {where.audit} and {where.trust}, so that it can still be verified")
+        say(f"kept: {where.audit} and {where.trust}, so that it can still be verified;")
+        say(f"      {where.keys}, the signing keys of these logs")
 
 
-def _erase(home: Home, *, with_audit: bool) -> list[str]:
-    """Erase a stopped site's files; return those that were there."""
+def _foresee(there: list[Path], *, up: bool, as_json: bool) -> None:
+    if as_json:
+        give({"would_stop": up, "would_erase": [str(path) for path in there]})
+        return
+    say("would stop" if up else "nothing is running")
+    for path in there:
+        say(f"with --erase, would erase {path}")
+
+
+def _recorded(home: Home) -> str:
+    """Record an erasure before it happens, where the log can be opened; the record's name."""
+    with suppress(SovereignError, OSError), deployment.operator_trail(home) as log:
+        fields = {"step": "erase", "outcome": "settings-and-keys-erased"}
+        return str(log.record("deployment", **fields).result().name)
+    return ""
+
+
+def _erase(paths: list[Path]) -> None:
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _erasable(home: Home, *, with_audit: bool) -> list[Path]:
+    """What an erasure takes away, of what is there."""
     paths = [home.registry, home.keystore, home.logs, home.models, home.run]
     paths += [home.own_places, home.file]
     paths += [home.audit, home.keys, home.trust] if with_audit else []
-    there = [path for path in paths if path.exists()]
-    for path in there:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return [str(path) for path in there]
+    return [path for path in paths if path.exists()]
 
 
 def status(home: HomeOption = None, as_json: JsonFlag = False) -> None:
     """What runs, where, vouched for until when, and how the log stands.
 
-    Exit 0 when the gateway answers that it is ready, else 3.
+    Exit 0 when the gateway, and no other program on its port, says that it is ready, else 3.
     """
     where = home_of(home)
     policy = policy_of(where)
@@ -171,7 +232,7 @@ def status(home: HomeOption = None, as_json: JsonFlag = False) -> None:
         "version": __version__,
         "home": str(where.root),
         "gateway": {
-            "url": f"http://{where.settings.gateway.listen}",
+            "url": deployment.url_of(where.settings.gateway.listen),
             "up": ready is not None,
             "ready": bool(ready),
         },
@@ -191,6 +252,10 @@ def status(home: HomeOption = None, as_json: JsonFlag = False) -> None:
 
 def _is_ready(home: Home) -> bool | None:
     """What the gateway itself says of a chat sent now; None when it does not answer."""
+    if control.is_supervised(home) and not control.serves(
+        home, "gateway", home.settings.gateway.listen
+    ):
+        return None
     host, _, port = home.settings.gateway.listen.rpartition(":")
     connection = HTTPConnection(host.strip("[]"), int(port), timeout=READY_TIMEOUT_S)
     try:
@@ -223,18 +288,22 @@ def _show(
     facts(
         {
             "home": where.root,
-            "gateway": f"http://{where.settings.gateway.listen}",
+            "gateway": deployment.url_of(where.settings.gateway.listen),
             "place": _place_line(where),
         }
     )
     table(
         ("endpoint", "engine", "place", "usable", "until", "why not"),
         [
-            (e["id"], e["engine"], e["place"], e["usable"], e["expires_at"], e["reason"] or "")
+            (e["id"], e["engine"], e["place"], e["usable"], _second(e), e["reason"] or "")
             for e in engines
         ],
     )
     table(("log", "records"), [(log["origin"], log["size"]) for log in logs])
+
+
+def _second(engine: dict[str, object]) -> str:
+    return str(engine["expires_at"] or "").partition(".")[0].removesuffix("Z")
 
 
 def _show_children(supervisor: State | None) -> None:

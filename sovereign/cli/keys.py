@@ -73,6 +73,7 @@ def create(
     say(f"{secret}\n")
     facts({"id": key.id, "tenant": tenant, "purpose": purpose, "record": record.name})
     say("  The secret is not stored and cannot be shown again.")
+    say("  Gateways know it within a second.")
 
 
 @app.command("list")

@@ -22,6 +22,7 @@ HomeOption = Annotated[
 
 
 UNDETERMINED, BROKEN = 3, 70
+LAST_COLUMN_MIN = 20
 
 
 def home_of(root: Path | None) -> Home:
@@ -45,16 +46,25 @@ def give(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table that fits the terminal, or plain columns when nobody is looking."""
+    """Columns of which only the last is folded: a name that is cut in two cannot be copied.
+
+    Where the others alone are wider than the terminal, it breaks the lines itself.
+    """
     from rich.console import Console
     from rich.table import Table
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, overflow="fold")
-    for row in rows:
-        shown.add_row(*(str(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(shown)
+    for column in columns[:-1]:
+        shown.add_column(column, no_wrap=True)
+    shown.add_column(columns[-1], overflow="fold")
+    cells = [[str(cell) for cell in row] for row in rows]
+    for row in cells:
+        shown.add_row(*row)
+    longest = (max(map(len, column)) for column in zip(columns, *cells, strict=True))
+    needed = sum(width + 1 for width in [*longest][:-1]) + LAST_COLUMN_MIN
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console.width = max(console.width, needed)
+    console.print(shown)
 
 
 def facts(pairs: Mapping[str, object]) -> None:

@@ -75,11 +75,21 @@ def declare(
     where.own_places.write_bytes(msgspec.yaml.encode(PlacesFile(1, (provider,))))
     chosen = msgspec.structs.replace(where.settings, place=code)
     where.file.write_text(settings_files.render(chosen))
+    policy = policy_of(home_of(where.root))
+    answer = ask(policy, Question(code, "personal", "process", utcnow()))
     if as_json:
-        give({"place": code, "country": country, "under": under, "record": record})
+        said = {"verdict": answer.verdict, "rule": answer.rule}
+        give({"place": code, "country": country, "under": under, "record": record, **said})
         return
     say(f"declared {code}: {country}, operated by {entity} under the law of {under}")
-    facts({"record": record or "none yet: there is no audit log here", "next": "make deploy"})
+    facts(
+        {
+            "policy": f"{answer.verdict}: process personal data there ({answer.rule})",
+            "because": answer.because,
+            "record": record or "none yet: there is no audit log here",
+            "next": "make deploy" if answer.allowed else "sovereign places list --allowed",
+        }
+    )
 
 
 def _provider(country: str, under: str, entity: str, name: str, parents: list[str]) -> Provider:

@@ -6,11 +6,10 @@ recorded, so that a later round makes up for it. A plan made on an older generat
 registry is refused whole.
 """
 
-from datetime import datetime
-
 import msgspec
 
 from sovereign import eventlog
+from sovereign.audit import record
 from sovereign.audit.trail import Trail
 from sovereign.controller.plan import Plan, Step
 from sovereign.errors import LogUnwritable
@@ -58,20 +57,22 @@ def _kind(step: Step) -> str:
 
 
 def _fields(step: Step) -> dict[str, str | int]:
-    endpoint = step.endpoint
+    """What was asked and what it led to, so that anybody can ask `residency.decide` again."""
+    endpoint, asked = step.endpoint, step.decision.question
+    fields: dict[str, str | int] = {
+        "endpoint": endpoint.id,
+        "place": asked.place,
+        "asked_at": record.written(asked.asked_at),
+        "policy": step.decision.policy,
+    }
+    if asked.listener:
+        fields["listener"] = asked.listener
+    if step.rule:
+        fields["rule"] = step.rule
     if step.verb == "attest":
-        return {
-            "endpoint": endpoint.id,
-            "place": endpoint.place,
-            "signal": step.signal,
-            "expires_at": _written(endpoint.expires_at),
-            "verdict": step.decision.verdict,
-            "rule": step.decision.rule,
-        }
-    code = endpoint.quarantine or "released"
-    return {"endpoint": endpoint.id, "code": code, "reason": endpoint.reason or "all is well again"}
-
-
-def _written(time: datetime | None) -> str:
-    assert time is not None, "an attestation always ends"
-    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        assert endpoint.expires_at is not None, "an attestation always ends"
+        until = record.written(endpoint.expires_at)
+        verdict = step.decision.verdict
+        return {**fields, "signal": step.signal, "expires_at": until, "verdict": verdict}
+    code, reason = endpoint.quarantine or "released", endpoint.reason or "all is well again"
+    return {**fields, "code": code, "reason": reason}

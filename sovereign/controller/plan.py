@@ -18,6 +18,8 @@ from sovereign.residency import Decision, Question, decide, is_loopback
 
 PERSONAL = "personal"
 """The class an endpoint is attested for: what may see this may see the lesser ones."""
+REFUSED = "residency-refused"
+"""The one quarantine that a residency decision causes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +32,18 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change. `endpoint` is how the registry will show it afterwards."""
+    """One change. `endpoint` is how the registry will show it afterwards.
+
+    `decision` is the residency decision of this round; `rule` is its rule where it caused the
+    step, "" where something else did.
+    """
 
     number: int
     verb: Literal["attest", "quarantine", "release"]
     endpoint: Endpoint
     signal: str
     decision: Decision
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +63,17 @@ def plan(policy: Policy, seen: tuple[Seen, ...], snapshot: Snapshot, now: dateti
         fault = find_fault(sight, decision)
         current = standing.get(sight.wanted.id)
         for verb, endpoint in _changes(policy, sight, fault, current, now):
-            steps.append(Step(len(steps) + 1, verb, endpoint, _signal(sight.wanted), decision))
+            rule = decision.rule if _is_about_place(verb, endpoint, current) else ""
+            number, signal = len(steps) + 1, _signal(sight.wanted)
+            steps.append(Step(number, verb, endpoint, signal, decision, rule))
     return Plan(snapshot.generation, tuple(steps))
+
+
+def _is_about_place(verb: str, endpoint: Endpoint, current: Endpoint | None) -> bool:
+    """A residency decision caused it: it attests, it shuts for the place, or it ends that."""
+    if verb == "release":
+        return current is not None and current.quarantine == REFUSED
+    return verb == "attest" or endpoint.quarantine == REFUSED
 
 
 Change = tuple[Literal["attest", "quarantine", "release"], Endpoint]
@@ -98,7 +114,7 @@ def find_fault(sight: Seen, decision: Decision) -> Fault | None:
     if wrong:
         return Fault("telemetry-on", wrong)
     if not decision.allowed:
-        return Fault("residency-refused", f"{decision.rule}: {decision.found}")
+        return Fault(REFUSED, f"{decision.rule}: {decision.found}")
     if not sight.probe.ok:
         return Fault("engine-unhealthy", f"one-token probe: {sight.probe.reason}")
     return None

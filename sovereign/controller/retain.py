@@ -1,17 +1,19 @@
 """Erase what the retention rules say must be gone, and keep the proof that it was on time.
 
-The receipt comes first and the deletion second: a crash in between leaves something that is
-still there although a receipt says otherwise, which verification finds and the next run
-mends. The other order would leave a gap nobody can explain. A receipt that is itself in a
-bundle to be erased is written again before, so that what it excuses stays excused.
+Receipts come first, then we wait until they are published, and the deletions come last: a
+crash in between leaves something that is still there although a receipt says otherwise, which
+verification finds and the next run mends. The other order would leave a gap nobody can
+explain. A receipt that is itself in a bundle to be erased is written again before, so that
+what it excuses stays excused.
 """
 
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 
 from sovereign import eventlog, fleet, sinks
-from sovereign.audit.trail import Trail
+from sovereign.audit.trail import Recorded, Trail
 from sovereign.errors import SovereignError
 from sovereign.policy import Policy
 from sovereign.retention import Erasure, Item, due
@@ -19,6 +21,7 @@ from sovereign.settings import Home
 
 CARRIED_OVER = "receipt-carried-over"
 RECORD_TIMEOUT_S = 10
+POLL_S = 0.02
 AGAIN_AFTER = timedelta(minutes=1)
 """Each try opens the quiet writers' logs, which is a record in each: not every five seconds."""
 QUIET_WRITERS = ("operator",)
@@ -26,7 +29,10 @@ QUIET_WRITERS = ("operator",)
 
 
 class Retaining:
-    """Runs at the start and then as often as the shortest interval of any class asks."""
+    """Runs at the start and then twice in the shortest interval of any class.
+
+    Twice, so that what falls due just after a run is gone before its time is over.
+    """
 
     def __init__(self, home: Home, policy: Policy, trail: Trail) -> None:
         self._home = home
@@ -35,6 +41,7 @@ class Retaining:
         hours = min((kept.interval_hours for kept in policy.retention.values()), default=24)
         self._interval = timedelta(hours=hours)
         self._next: datetime | None = None
+        self._receipts: Recorded | None = None
 
     def run_when_due(self, now: datetime) -> None:
         """Run if it is time; a run that fails is tried again after `AGAIN_AFTER`.
@@ -50,7 +57,7 @@ class Retaining:
             eventlog.emit("retention-failed", exception=type(error).__name__)
             self._next = now + AGAIN_AFTER
             return
-        self._next = now + self._interval
+        self._next = now + self._interval / 2
 
     def run(self, now: datetime) -> tuple[Erasure, ...]:
         """Erase everything due; return what was.
@@ -63,9 +70,11 @@ class Retaining:
         self._seal_quiet_writers(now)
         found = list(sinks.items(self._home))
         erasures = due(self._policy, found, now)
-        ready = [e for e in erasures if _can_go(e.item)]
+        ready = [e for e in erasures if self._can_go(e.item)]
         for erasure in ready:
             self._receipt(erasure)
+        self._wait_until_published()
+        for erasure in ready:
             sinks.erase(erasure.item, self._home)
         self._trail.record(
             "retention-run", due=len(erasures), erased=len(ready), kept=len(found) - len(ready)
@@ -91,9 +100,27 @@ class Retaining:
 
     def _record_erasure(self, log: str, first: int, last: int, rule: str, item: str) -> None:
         named = {"item": item} if item else {}
-        self._trail.record("erasure", log=log, first=first, last=last, rule=rule, **named).result(
-            RECORD_TIMEOUT_S
-        )
+        self._receipts = self._trail.record(
+            "erasure", log=log, first=first, last=last, rule=rule, **named
+        ).result(RECORD_TIMEOUT_S)
+
+    def _can_go(self, item: Item) -> bool:
+        """An unfinished bundle, or one that is in its journal too, waits for its writer."""
+        if item.sink == sinks.PROCESS_LOG:
+            return True
+        return sinks.is_whole_bundle(item) and sinks.is_settled(item, self._home)
+
+    def _wait_until_published(self) -> None:
+        """Return once everybody who verifies would see the receipts written so far."""
+        if self._receipts is None:
+            return
+        origin, _, index = self._receipts.name.rpartition("#")
+        member = next(m for m in fleet.members(self._home) if m.origin == origin)
+        deadline = time.monotonic() + RECORD_TIMEOUT_S
+        while (fleet.size_of(member) or 0) <= int(index):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the receipts are not published")
+            time.sleep(POLL_S)
 
     def _seal_quiet_writers(self, now: datetime) -> None:
         home = self._home
@@ -103,11 +130,6 @@ class Retaining:
                 Trail.open(home.audit, home.keys, writer, home.settings.site, lambda: now) as trail,
             ):
                 trail.seal_older(self._policy.bundle_spans())
-
-
-def _can_go(item: Item) -> bool:
-    """An unfinished bundle waits for its writer to seal it."""
-    return item.sink == sinks.PROCESS_LOG or sinks.is_whole_bundle(item)
 
 
 def _merged(ranges: Iterable[tuple[str, int, int]]) -> list[tuple[str, int, int]]:

@@ -20,7 +20,7 @@ import msgspec
 from sovereign.engines import ENGINES, ChatContext
 from sovereign.gateway import wish as wishes
 from sovereign.gateway.call import JSON, SSE, Call, ClientGone, Headers
-from sovereign.gateway.choose import Choice, choose
+from sovereign.gateway.choose import UNKNOWN, Choice, choose
 from sovereign.gateway.identify import identify
 from sovereign.gateway.records import Ending, Recording
 from sovereign.gateway.refusal import Denied
@@ -73,7 +73,7 @@ async def chat(bench: Bench, view: View, call: Call) -> None:
     raw = await call.body(
         max_bytes=bench.bounds.body_max_bytes, timeout_s=bench.bounds.body_timeout_s
     )
-    wish = wishes.read(raw, call.dialect)
+    wish = await _read(bench, call, key, raw)
     admitted = await admit(bench, view, call, key, wish)
     call.record = admitted.record
     try:
@@ -92,6 +92,24 @@ async def chat(bench: Bench, view: View, call: Call) -> None:
         raise
     except Exception:
         await admitted.ending.record("broken", 500)
+        raise
+
+
+async def _read(bench: Bench, call: Call, key: Key, raw: bytes) -> Wish:
+    """Read what the client wants; a rule that refuses it already here is a decision too.
+
+    Raises:
+        Denied: it cannot be read, which decides nothing; or a rule refuses it, and the refusal
+            is recorded. Its model is not: it is only known once all of it was read.
+    """
+    try:
+        return wishes.read(raw, call.dialect)
+    except Denied as denied:
+        if denied.rule:
+            because = denied.message  # our sentence: of a rule's refusal it quotes nothing
+            choice = Choice(UNKNOWN, None, denied.code, denied.rule, because, utcnow())
+            recorded = await bench.recording.decision(key, "", choice, bench.policy.digest)
+            denied.record = recorded.name
         raise
 
 
@@ -123,7 +141,8 @@ async def admit(bench: Bench, view: View, call: Call, key: Key, wish: Wish) -> A
     subject = _subject(call, key, wish, view.known.secrets)
     choice = choose(bench.policy, key, wish.model, view.snapshot.endpoints, now)
     if subject is None:
-        choice = Choice(choice.model, None, "subject-missing", "subject-missing", _no_subject(key))
+        code = "subject-missing"
+        choice = Choice(choice.model, None, code, code, _no_subject(key), choice.asked_at)
     recorded = await bench.recording.decision(key, subject or "", choice, bench.policy.digest)
     if choice.code or choice.endpoint is None:
         raise Denied(choice.code, choice.because, rule=choice.rule, record=recorded.name)

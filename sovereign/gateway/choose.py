@@ -24,13 +24,15 @@ UNHEALTHY = "engine-unhealthy"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was decided. `code` is "" when `endpoint` may answer, else why not."""
+    """What was decided, and the time it was judged at. `code` is "" when `endpoint` may answer,
+    else why not."""
 
     model: str
     endpoint: Endpoint | None
     code: str
     rule: str
     because: str
+    asked_at: datetime
 
 
 def resolve(models: Mapping[str, Model], name: str) -> Model | None:
@@ -48,11 +50,10 @@ def choose(
     serving = [e for e in endpoints if model is not None and model.id in e.models]
     if model is None or not serving:
         known = UNKNOWN if model is None else model.id
-        return _no(known, None, "model-unknown", "", f"no endpoint serves {name[:128]!r}")
+        return _no(known, None, "model-unknown", "", f"no endpoint serves {name[:128]!r}", now)
     if key.models and model.id not in key.models:
-        return _no(
-            model.id, None, "model-not-bound", "key-binding", f"the key {key.id} is bound to others"
-        )
+        because = f"the key {key.id} is bound to others"
+        return _no(model.id, None, "model-not-bound", "key-binding", because, now)
     refusals = []
     for endpoint in serving:
         choice = _judge(policy, key, model.id, endpoint, now)
@@ -66,14 +67,14 @@ def _judge(policy: Policy, key: Key, model: str, endpoint: Endpoint, now: dateti
     decision = _ask(policy, key, endpoint, now)
     if not decision.allowed:
         because = f"{decision.found}. {decision.because}"
-        return _no(model, endpoint, "residency-refused", decision.rule, because)
+        return _no(model, endpoint, "residency-refused", decision.rule, because, now)
     if endpoint.quarantine:
         code = UNHEALTHY if endpoint.quarantine == UNHEALTHY else "endpoint-quarantined"
-        return _no(model, endpoint, code, endpoint.quarantine, endpoint.reason)
+        return _no(model, endpoint, code, endpoint.quarantine, endpoint.reason, now)
     if not endpoint.is_fresh(now):
         because = f"the attestation of {endpoint.id} is not in force; is the controller running?"
-        return _no(model, endpoint, "attestation-expired", "attestation-is-fresh", because)
-    return Choice(model, endpoint, "", decision.rule, decision.because)
+        return _no(model, endpoint, "attestation-expired", "attestation-is-fresh", because, now)
+    return Choice(model, endpoint, "", decision.rule, decision.because, now)
 
 
 def _ask(policy: Policy, key: Key, endpoint: Endpoint, now: datetime) -> Decision:
@@ -81,5 +82,7 @@ def _ask(policy: Policy, key: Key, endpoint: Endpoint, now: datetime) -> Decisio
     return decide(policy, question)
 
 
-def _no(model: str, endpoint: Endpoint | None, code: str, rule: str, because: str) -> Choice:
-    return Choice(model, endpoint, code, rule or code, because)
+def _no(
+    model: str, endpoint: Endpoint | None, code: str, rule: str, because: str, now: datetime
+) -> Choice:
+    return Choice(model, endpoint, code, rule or code, because, now)

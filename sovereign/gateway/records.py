@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from sovereign.audit import record
 from sovereign.audit.trail import Recorded, Trail
 from sovereign.errors import LogUnwritable
 from sovereign.gateway.choose import Choice
@@ -41,6 +42,7 @@ class Recording:
             "data": key.data,
             "verb": "process",
             "model": choice.model,
+            "asked_at": record.written(choice.asked_at),
             "verdict": "refuse" if choice.code else "allow",
             "rule": choice.rule,
             "policy": policy,
@@ -51,6 +53,8 @@ class Recording:
             fields["endpoint"] = choice.endpoint.id
             fields["engine"] = choice.endpoint.engine
             fields["place"] = choice.endpoint.place
+            if choice.endpoint.address:
+                fields["listener"] = choice.endpoint.address  # what `choose` asked about
         try:
             return await self._trail.arecord("decision", **fields)
         except LogUnwritable:

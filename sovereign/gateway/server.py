@@ -1,11 +1,13 @@
 """Run the gateway: open its log, bind its listener, serve until told to stop."""
 
 import signal
+import socket
 
 import uvicorn
 
 from sovereign import eventlog
 from sovereign.audit.trail import Trail
+from sovereign.errors import ProcessFailed
 from sovereign.gateway.app import Gateway
 from sovereign.gateway.listener import BoundedProtocol
 from sovereign.policy import Policy
@@ -22,12 +24,29 @@ def serve(home: Home, policy: Policy) -> None:
     Raises:
         DeclarationMissing: it should listen on more than loopback at an undeclared place.
         LogMissing, LogLocked: there is no log to write to, or another writer holds it.
+        ProcessFailed: another program listens on its address, or this machine cannot.
     """
     refuse_undeclared(home.settings)
     with Trail.open(home.audit, home.keys, "gateway", home.settings.site, utcnow) as trail:
+        bound = _listen(home.settings.gateway.listen)
         _outlive_signals()
-        uvicorn.Server(listening(Gateway(home, policy, trail))).run()
+        uvicorn.Server(listening(Gateway(home, policy, trail))).run(sockets=[bound])
     eventlog.emit("gateway-log-closed")
+
+
+def _listen(address: str) -> socket.socket:
+    """Listen before uvicorn would: its own words about a taken port are withheld."""
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=family)
+    except OSError as error:
+        eventlog.emit("address-taken", address=address, reason=error.strerror)
+        raise ProcessFailed(
+            f"the gateway cannot listen on {address}",
+            found=error.strerror or type(error).__name__,
+            next_step=f"ss -ltnp 'sport = :{port}'; end what is there, or set gateway.listen",
+        ) from error
 
 
 def listening(gateway: Gateway) -> uvicorn.Config:

@@ -1,4 +1,4 @@
-"""Count refusals that happen before anybody is identified, and record the sums.
+"""Count refusals that come without a decision, and record the sums.
 
 One record a minute for each source and code, never one write a refusal: otherwise whoever
 knocks without a key could fill the disk and slow the log down. A source is named by an

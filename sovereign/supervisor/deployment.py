@@ -7,11 +7,12 @@ prints: a step returns one line saying what is now true, and the command line sh
 
 import http.client
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -19,18 +20,26 @@ from sovereign import fleet
 from sovereign import policy as policies
 from sovereign import settings as settings_files
 from sovereign.audit import trail
-from sovereign.audit.trail import Trail
+from sovereign.audit.trail import WRITERS, Trail
 from sovereign.engines import ENGINES
-from sovereign.errors import AuditFinding, BadInput, EngineUnhealthy, ProcessFailed
+from sovereign.errors import (
+    AuditFinding,
+    BadInput,
+    EngineUnhealthy,
+    ProcessFailed,
+    ResidencyRefused,
+)
 from sovereign.keystore import Key, Keystore, new_id
-from sovereign.policy import Policy
+from sovereign.policy import THIS_HOST, Policy
 from sovereign.registry import Endpoint, Registry, utcnow
+from sovereign.residency import Question, decide
 from sovereign.settings import Home
 from sovereign.supervisor import control, engine
 
-WRITERS = ("gateway", "controller", "operator")
 ENDPOINT_WITHIN_S = {"llamacpp": 60.0, "ollama": 120.0, "vllm": 240.0}
 GATEWAY_WITHIN_S = 20.0
+PUBLISHED_WITHIN_S = 10.0
+"""A record is published within a second; the rest is a busy machine's."""
 REQUEST_TIMEOUT_S = 120.0
 POLL_S = 0.2
 FIRST_QUESTION = "Answer in one word. Capital of France?"
@@ -74,7 +83,14 @@ class Deployment:
     @property
     def base_url(self) -> str:
         """What a client sets as its server; without `/v1`."""
-        return f"http://{self.home.settings.gateway.listen}"
+        return url_of(self.home.settings.gateway.listen)
+
+
+def url_of(listen: str) -> str:
+    """The address for clients; where every interface listens, `HOST` is theirs to fill in."""
+    host, _, port = listen.rpartition(":")
+    everywhere = not host.strip("[]0.:")
+    return f"http://HOST:{port}" if everywhere else f"http://{listen}"
 
 
 Step = Callable[[Deployment], str]
@@ -86,6 +102,8 @@ def begin(root: Path, choices: Choices) -> Deployment:
     Raises:
         BadInput, DeclarationMissing, EngineMissing: these choices could not be served. The
             settings are as they were.
+        ResidencyRefused: the declared place may not process personal data, so that the
+            controller would never vouch for it. The settings are as they were.
     """
     home = settings_files.load(root)
     wanted = _with_choices(home.settings, choices)
@@ -93,6 +111,7 @@ def begin(root: Path, choices: Choices) -> Deployment:
     policy = policies.load(home.policies, wanted.profile, home.own_places)
     new = not home.file.exists() or wanted != home.settings
     home = Home(home.root, wanted)
+    _refuse_place(policy, wanted.place)
     engine.launch_spec(home, policy)
     if new:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -101,10 +120,29 @@ def begin(root: Path, choices: Choices) -> Deployment:
     return Deployment(home, choices, policy, _deployed(home), changed=changed)
 
 
+def _refuse_place(policy: Policy, place: str) -> None:
+    if place == THIS_HOST:
+        return
+    answer = decide(policy, Question(place, "personal", "process", utcnow()))
+    if not answer.allowed:
+        raise ResidencyRefused(
+            f"{place} may not process personal data; nothing was started",
+            rule=answer.rule,
+            because=answer.because,
+            found=answer.found,
+            next_step="sovereign places declare, if that is not where this host is",
+        )
+
+
 def _with_choices(current: settings_files.Settings, choices: Choices) -> settings_files.Settings:
     replace = msgspec.structs.replace
     engine_now, gateway_now = current.engine, current.gateway
     if choices.engine is not None:
+        if choices.engine not in ENGINES:
+            raise BadInput(
+                f"{choices.engine!r} is no engine; nothing was changed",
+                accepted=", ".join(ENGINES),
+            )
         engine_now = replace(engine_now, name=choices.engine)
     if choices.model is not None:
         engine_now = replace(engine_now, model=choices.model)
@@ -117,11 +155,10 @@ def _with_choices(current: settings_files.Settings, choices: Choices) -> setting
     chosen = replace(current, engine=engine_now, gateway=gateway_now)
     try:
         return msgspec.convert(msgspec.to_builtins(chosen), settings_files.Settings)
-    except msgspec.ValidationError as error:
+    except msgspec.ValidationError:
         raise BadInput(
-            "this cannot be a setting; nothing was changed",
-            found=str(error),
-            accepted="what docs/settings.md says",
+            f"{choices.listen!r} is no address to listen on; nothing was changed",
+            accepted="an IP address and a port, as in 127.0.0.1:8080; no name",
         ) from None
 
 
@@ -152,14 +189,19 @@ def create_logs(deployment: Deployment) -> str:
 
 
 def create_first_key(deployment: Deployment) -> str:
-    """A tenant and a key exist that answered once; one never shown working is replaced."""
+    """A tenant and a key exist that answered once; one never shown working is replaced.
+
+    A crash after any line leaves no key that a record does not name, and none that the next
+    run does not know to revoke.
+    """
     store = Keystore(deployment.home.keystore)
     store.create()
     known = store.known()
     if deployment.deployed.record and known.keys:
         return f"{len(known.keys)} in place; sovereign key create makes more"
     with operator_trail(deployment.home) as log:
-        for stale in [k for k in known.keys.values() if k.id == deployment.deployed.key_id]:
+        replaced = [k for k in known.keys.values() if k.id == deployment.deployed.key_id]
+        for stale in replaced:
             store.revoke(stale.id, utcnow())
             _record_key(log, "key-revoked", stale)
         key = Key(
@@ -171,12 +213,13 @@ def create_first_key(deployment: Deployment) -> str:
             subject="none",
             created_at=utcnow(),
         )
-        deployment.secret = store.add(key)
-        _record_key(log, "key-created", key)
-    deployment.deployed.key_id = key.id
-    _save(deployment)
+        deployment.deployed.key_id = key.id
+        _save(deployment)  # a crash here: an id that is no key yet, so nothing to revoke
+        _record_key(log, "key-created", key)  # here: a record of a key that was never active
+        deployment.secret = store.add(key)  # here: its secret was shown to nobody, so it goes
     deployment.changed.append("key")
-    return f"{key.id} for tenant {key.tenant}, purpose {key.purpose}"
+    instead = "".join(f"; it replaces {stale.id}, which never answered" for stale in replaced)
+    return f"{key.id} for tenant {key.tenant}, purpose {key.purpose}{instead}"
 
 
 def operator_trail(home: Home) -> Trail:
@@ -189,7 +232,11 @@ def _record_key(log: Trail, kind: str, key: Key) -> None:
 
 
 def start_processes(deployment: Deployment) -> str:
-    """Engine, gateway and controller run with these settings and this policy."""
+    """Engine, gateway and controller run with these settings and this policy; none is given up.
+
+    Raises:
+        ProcessFailed: another program has one of their addresses. What runs goes on.
+    """
     home = deployment.home
     now = Deployed(
         settings=settings_files.render(home.settings),
@@ -198,15 +245,18 @@ def start_processes(deployment: Deployment) -> str:
         record=deployment.deployed.record,
     )
     same = (now.settings, now.policy) == (deployment.deployed.settings, deployment.deployed.policy)
-    if control.is_up(home) and same:
+    given_up = _given_up(home)
+    if control.is_up(home) and same and not given_up:
         return "running, unchanged"
+    control.refuse_taken(home)
     restarted = control.down(home)
     deployment.started_at = utcnow()
     control.up(home)
     deployment.deployed = now
     _save(deployment)
     deployment.changed.append("processes")
-    return "restarted: settings or policy changed" if restarted else "started"
+    why = f"{given_up[0]} was given up" if given_up and same else "settings or policy changed"
+    return f"restarted: {why}" if restarted else "started"
 
 
 def wait_for_endpoint(deployment: Deployment) -> str:
@@ -245,8 +295,10 @@ def _usable(deployment: Deployment) -> Endpoint | None:
 
 
 def _both_answer(deployment: Deployment, endpoint: Endpoint) -> bool:
-    """The gateway says it is ready, and the engine gives a token."""
+    """The gateway, and no other program, says it is ready, and the engine gives a token."""
     chosen = deployment.home.settings
+    if not control.serves(deployment.home, "gateway", chosen.gateway.listen):
+        return False
     with suppress(EngineUnhealthy):
         status, _, _ = _call(deployment, "GET", "/readyz", None)
         probe, limit_s = ENGINES[endpoint.engine].probe, chosen.controller.probe_timeout_s
@@ -260,16 +312,17 @@ def _clock(endpoint: Endpoint) -> str:
 
 
 def _stop_if_given_up(home: Home) -> None:
-    state = control.state(home)
-    children = state.children if state else []
-    given_up = [child.name for child in children if child.state == "given-up"]
-    if state is None:
-        given_up = ["supervisor"]
+    given_up = ["supervisor"] if control.state(home) is None else _given_up(home)
     if given_up:
         raise ProcessFailed(
             f"{given_up[0]} ended again and again and was given up",
-            next_step=f"read {home.logs}/{given_up[0]}.*.log, then: make destroy && make deploy",
+            next_step=f"read {home.logs}/{given_up[0]}.*.log, then: make deploy",
         )
+
+
+def _given_up(home: Home) -> list[str]:
+    state = control.state(home)
+    return [child.name for child in state.children if child.state == "given-up"] if state else []
 
 
 def ask_once(deployment: Deployment) -> str:
@@ -283,9 +336,15 @@ def ask_once(deployment: Deployment) -> str:
         "temperature": 0,
     }
     _wait_for_gateway(deployment)
-    status, record, answer = _call(deployment, "POST", "/v1/chat/completions", body)
+    status, record, answer = _call_with_key(deployment, "POST", "/v1/chat/completions", body)
     if status != 200 or not record:
         raise EngineUnhealthy(f"the first chat was answered with {status}", found=answer[:300])
+    if not _is_recorded(deployment, record):
+        raise EngineUnhealthy(
+            "the first chat was answered, and its record is not in the log here",
+            found=record[:300],
+            next_step=f"read {deployment.home.logs}/gateway.*.log, then run make deploy again",
+        )
     deployment.deployed.record = record
     _save(deployment)
     content = msgspec.json.decode(answer)["choices"][0]["message"]["content"]
@@ -297,26 +356,56 @@ def _wait_for_gateway(deployment: Deployment) -> None:
     deadline = time.monotonic() + GATEWAY_WITHIN_S
     while time.monotonic() < deadline:
         with suppress(EngineUnhealthy):
-            status, _, answer = _call(deployment, "GET", "/v1/models", None)
+            status, _, answer = _call_with_key(deployment, "GET", "/v1/models", None)
             if status == 200 and f'"{deployment.home.settings.engine.model}"' in answer:
                 return
         _stop_if_given_up(deployment.home)
         time.sleep(POLL_S)
 
 
-def _call(
+def _is_recorded(deployment: Deployment, record: str) -> bool:
+    """The decision of this name, about our key, is published in a log of this home."""
+    origin, _, number = record.rpartition("#")
+    known = [m for m in fleet.members(deployment.home) if m.origin == origin]
+    index = int(number) if number.isascii() and number.isdigit() else 0
+    deadline = time.monotonic() + PUBLISHED_WITHIN_S
+    while known and time.monotonic() < deadline:
+        for _, entry in fleet.records(known[0], index, index + 1):
+            return entry.get("key") == deployment.deployed.key_id
+        time.sleep(POLL_S)
+    return False
+
+
+def _call_with_key(
     deployment: Deployment, method: str, path: str, body: dict[str, object] | None
+) -> tuple[int, str, str]:
+    """The key is for our gateway alone, and a port does not say who listens there."""
+    listen = deployment.home.settings.gateway.listen
+    if not control.serves(deployment.home, "gateway", listen):
+        raise EngineUnhealthy(
+            f"our gateway does not listen on {listen}; the key was not sent",
+            next_step=f"ss -ltnp 'sport = :{listen.rpartition(':')[2]}' shows who does",
+        )
+    return _call(deployment, method, path, body, {"authorization": f"Bearer {deployment.secret}"})
+
+
+def _call(
+    deployment: Deployment,
+    method: str,
+    path: str,
+    body: dict[str, object] | None,
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[int, str, str]:
     host, _, port = deployment.home.settings.gateway.listen.rpartition(":")
     connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=REQUEST_TIMEOUT_S)
-    headers = {"authorization": f"Bearer {deployment.secret}", "content-type": "application/json"}
+    headers = {"content-type": "application/json", **more}
     try:
         content = None if body is None else msgspec.json.encode(body)
         connection.request(method, path, content, headers)
         response = connection.getresponse()
         answer = response.read().decode(errors="replace")
         return response.status, response.getheader("x-sovereign-record", ""), answer
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise EngineUnhealthy(
             "the gateway does not answer",
             found=type(error).__name__,

@@ -22,6 +22,7 @@ def launch_spec(home: Home, policy: Policy) -> LaunchSpec:
 
     Raises:
         UnknownName: the settings name a model that no fact describes.
+        BadInput: the settings name weights that are not there.
         EngineMissing: the engine or the package with the weights is not installed.
         WeightsDiffer: the weights are not those the policy pins.
     """
@@ -34,6 +35,12 @@ def launch_spec(home: Home, policy: Policy) -> LaunchSpec:
             next_step="set engine.model in sovereign.yaml",
         )
     weights = Path(chosen.weights) if chosen.weights else packaged(model)
+    if not weights.exists():
+        raise BadInput(
+            f"there are no weights at {weights} (engine.weights)",
+            accepted="a GGUF file, or a folder of safetensors; empty: the model's package",
+            next_step="make deploy WEIGHTS=/path/to/weights",
+        )
     host, _, port = chosen.listen.rpartition(":")
     return LaunchSpec(
         found=ENGINES[chosen.name].find(),

@@ -12,7 +12,7 @@ from sovereign.audit.note import SignerKey, VerifierKey
 from sovereign.audit.verify import Receipt, Report, verify
 from tests.audit.scenario import KEY, NOW, entry
 
-EVIDENCE = "test.example/gateway/evidence"
+EVIDENCE = "test.example/controller/evidence"
 
 
 def entries(size: int) -> list[bytes]:

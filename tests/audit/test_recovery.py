@@ -267,6 +267,60 @@ def test_full_bundles_leave_no_partial_copies_and_unfinished_ones_keep_them() ->
     assert kept_on == {"tile/entries/001.p/53", "tile/entries/001.p/55"}
 
 
+class MeasuredDisk(SimulatedDisk):
+    """Counts, whenever a checkpoint is served, what lies there beside the full tiles."""
+
+    files_most = 0
+    bytes_most = 0
+
+    def rename(self, old: str, new: str) -> None:
+        super().rename(old, new)
+        if new == "checkpoint":
+            beside = [c for path, c in files_of(self).items() if not FULL.fullmatch(path)]
+            self.files_most = max(self.files_most, len(beside))
+            self.bytes_most = max(self.bytes_most, sum(map(len, beside)))
+
+
+FULL = re.compile(r"tile/(entries|[0-9]+)/[0-9]{3}")
+
+
+def test_a_slow_stream_that_is_published_record_by_record_does_not_fill_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every publication writes the unfinished bundle anew: 1,500 records once took 101 MB."""
+    monkeypatch.setattr(log, "PUBLISH_EVERY_S", 0.0)
+    disk = MeasuredDisk()
+    Run(disk).play(("create", "open", *[1] * 3000, "close"))
+    assert len(disk.served) > 3000, "it was published after each"
+    upper, others = 3000 // 256, 3
+    assert 255 < disk.files_most <= 2 * 255 + upper + others
+    assert disk.bytes_most < 12e6
+
+
+def test_a_fast_stream_settles_once_in_so_many_publications(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each settling makes whoever comes wait for a dozen syncs."""
+    monkeypatch.setattr(log, "PUBLISH_EVERY_S", 0.0)
+    disk = MeasuredDisk()
+    bundles = 2 * log.SETTLE_AFTER
+    script: tuple[str | int, ...] = ("create", "open", *[256] * bundles)
+    Run(disk).play(script)
+    settled = disk.history.count("rename journal.new journal")
+    assert settled - len(("create", "open", "close")) == 2
+    assert disk.files_most <= 2 * (log.SETTLE_AFTER + 1) + bundles + 3
+
+
+def test_what_an_earlier_crash_left_of_full_bundles_is_removed_at_opening() -> None:
+    """A copy of entries in a place that nobody knows of would outlive their erasure."""
+    disk = Run(SimulatedDisk()).play(("create", "open", 600, "close")).disk
+    before = files_of(disk)
+    left = {f"tile/{kind}/00{n}.p/9": b"old" for kind in ("entries", "0") for n in (0, 1)}
+    again = files_of(Run(SimulatedDisk({**before, **left})).play(("open", "close")).disk)
+    assert again.keys() & left.keys() == set()
+    assert before.keys() - again.keys() == set(), "nothing else is"
+
+
 def test_a_record_that_is_entered_once_has_one_index() -> None:
     """The name ORIGIN#INDEX is what people write into tickets; it must not move."""
     run = Run(SimulatedDisk()).play(("create", "open", 3, "close", "open", 2, "close"))

@@ -10,7 +10,15 @@ from sovereign.audit import checkpoint, tiles
 from sovereign.audit.checkpoint import Checkpoint
 from sovereign.audit.merkle import leaf_hash
 from sovereign.audit.note import SignerKey
-from sovereign.audit.verify import FINDINGS, Receipt, inspect, verify
+from sovereign.audit.verify import (
+    FINDINGS,
+    Receipt,
+    Report,
+    inspect,
+    judge,
+    judge_all,
+    verify,
+)
 from tests.audit.loglab import EVIDENCE, codes, entries, erasure, files, verdict
 from tests.audit.scenario import KEY, ORIGIN, Run, entry, read_log
 from tests.simulated.disk import SimulatedDisk, files_of
@@ -227,12 +235,74 @@ def test_a_receipt_that_names_less_or_another_log_does_not_cover(
     assert "bundle-missing" in codes(verdict(gone, receipts=(receipt,)))
 
 
+@pytest.mark.parametrize(
+    "giver",
+    [
+        "test.example/gateway/evidence",  # who took it cannot excuse it
+        "other.example/controller/evidence",
+        "test.example/controller/event",
+        "test.example/controller/evidence/more",
+        "",
+    ],
+)
+def test_only_the_controller_of_the_logs_own_site_can_excuse_a_gap(giver: str) -> None:
+    """A writer that was broken into could otherwise erase what it did, and write the receipt."""
+    gone = spoiled(600, "tile/entries/001", None)
+    receipt = Receipt(ORIGIN, 256, 511, f"{giver}#9")
+    assert codes(verdict(gone, receipts=(receipt,))) == {"bundle-missing"}
+
+
+def test_without_the_log_that_holds_the_receipts_a_gap_is_an_open_question() -> None:
+    """An auditor with one folder must not call an erasure that was due an offence."""
+    gone = spoiled(600, "tile/entries/001", None)
+    report = verify(gone.get, KEY.verifier)
+    assert (report.findings, report.open_gaps) == ((), (f"{ORIGIN}#256 to #511",))
+    assert not report.sound
+
+
+def evidence_with(*entries_: bytes) -> dict[str, bytes]:
+    return files(list(entries_), SignerKey(EVIDENCE, KEY.private))
+
+
+def judged(giver: dict[str, bytes], taken: dict[str, bytes]) -> dict[str, Report]:
+    key = SignerKey(EVIDENCE, KEY.private).verifier
+    return judge_all([inspect(taken.get, KEY.verifier), inspect(giver.get, key)])
+
+
+def test_a_set_of_logs_is_judged_with_the_receipts_among_them() -> None:
+    """In whatever order they were given."""
+    gone = spoiled(600, "tile/entries/001", None)
+    reports = judged(evidence_with(erasure(ORIGIN, 256, 511)), gone)
+    assert all(report.sound for report in reports.values())
+    assert reports[ORIGIN].erased == 256
+    silent = judged(evidence_with(erasure(ORIGIN, 0, 255)), gone)
+    assert codes(silent[ORIGIN]) == {"bundle-missing", "erasure-incomplete"}
+
+
+def test_a_log_that_is_itself_unsound_excuses_nobody() -> None:
+    """Its receipts may be true; nobody can say."""
+    giver = evidence_with(erasure(ORIGIN, 256, 511))
+    forged = {**giver, "tile/entries/000.p/1": tiles.pack([erasure(ORIGIN, 256, 600)])}
+    reports = judged(forged, spoiled(600, "tile/entries/001", None))
+    assert codes(reports[EVIDENCE]) == {"entry-differs"}
+    assert reports[ORIGIN].open_gaps == (f"{ORIGIN}#256 to #511",)
+
+
+def test_what_is_erased_while_it_is_verified_is_no_finding() -> None:
+    """Retention goes on beside an auditor: it was there, then the receipt, then it was gone."""
+    there = dict(sound(600))
+    seen = inspect(there.get, KEY.verifier)
+    del there["tile/entries/001"]
+    report = judge(seen, (Receipt(ORIGIN, 256, 511, f"{EVIDENCE}#9"),))
+    assert (report.findings, report.erased) == ((), 256)
+
+
 def test_receipts_add_up() -> None:
     """Two runs of the retention rules erase two neighbours."""
     there = {
         k: v for k, v in sound(600).items() if k not in {"tile/entries/000", "tile/entries/001"}
     }
-    pair = (Receipt(ORIGIN, 256, 511, "b"), Receipt(ORIGIN, 0, 255, "a"))
+    pair = (Receipt(ORIGIN, 256, 511, f"{EVIDENCE}#8"), Receipt(ORIGIN, 0, 255, f"{EVIDENCE}#9"))
     assert verdict(there, receipts=pair).erased == 512
     assert verdict(there, receipts=pair).findings == ()
 
@@ -293,7 +363,7 @@ def test_every_finding_has_words_and_is_seen_in_these_tests() -> None:
         verdict(spoiled(256, "tile/entries/000", b"\0")),
         verdict(spoiled(1, "tile/entries/000.p/1", tiles.pack([entry(9)]))),
         verdict({**sound(3), "checkpoint": Checkpoint(ORIGIN, 3, bytes(32)).signed(KEY)}),
-        verdict(sound(256), receipts=(Receipt(ORIGIN, 0, 255, "x"),)),
+        verdict(sound(256), receipts=(Receipt(ORIGIN, 0, 255, f"{EVIDENCE}#9"),)),
     ]
     for report in reports:
         assert report.findings != ()

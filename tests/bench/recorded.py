@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bench.home import SITE
 from sovereign import settings
-from sovereign.audit import trail
+from sovereign.audit import record, trail
 from sovereign.audit.log import utcnow
 from sovereign.audit.trail import Trail
 from sovereign.settings import Home, Settings
@@ -12,9 +12,9 @@ from sovereign.settings import Home, Settings
 WAIT_S = 20
 
 
-def head(record: str) -> bytes:
+def head(name: str) -> bytes:
     """The head of an answer that names this record."""
-    return f"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-sovereign-record: {record}".encode()
+    return f"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-sovereign-record: {name}".encode()
 
 
 def written(root: Path, *calls: tuple[str, str]) -> tuple[Home, list[str]]:
@@ -41,6 +41,7 @@ def _call(log: Trail, number: int, verdict: str, outcome: str) -> str:
         data="personal",
         verb="process",
         model="m",
+        asked_at=record.written(utcnow()),
         verdict=verdict,
         rule="r",
         policy="sha256:0",

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from sovereign.audit import trail as trails
+from sovereign.audit.trail import WRITERS
 from sovereign.cli import main
 from sovereign.settings import Home, Settings
-from sovereign.supervisor.deployment import WRITERS
 from tests.cli.running import Done
 
 Run = Callable[..., Done]

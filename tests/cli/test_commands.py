@@ -1,5 +1,6 @@
 """Every command: help, exit code, JSON, and the words of its refusals."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,16 @@ import msgspec
 import pytest
 import typer
 
-from sovereign import cli
+from sovereign import __version__, cli
+from sovereign.cli import deploy, output
 from sovereign.cli.output import fail
-from sovereign.errors import SovereignError, raised
+from sovereign.errors import BadInput, SovereignError, raised
+from sovereign.settings import GatewaySettings, Home, Settings
 from tests.cli.conftest import Run
 from tests.cli.running import sovereign
+from tests.controller.seen import POLICY
 from tests.engines.running import free_port
+from tests.supervisor.test_ports import foreign
 
 NO_DOCUMENT = {"serve"}
 """Commands that become a process and give no answer, so that there is nothing to format."""
@@ -96,6 +101,8 @@ def test_asking_wrongly_ends_with_2(run: Run, words: list[str]) -> None:
         (["decide", "--place", "x", "--at", "2026-11-23T12:00:00"], 2, "naive-time"),
         (["deploy", "--engine", "gpt"], 2, "bad-input"),
         (["deploy", "--listen", "localhost:80"], 2, "bad-input"),
+        (["deploy", "--listen", "28580"], 2, "bad-input"),
+        (["deploy", "--weights", "/nonexistent"], 2, "bad-input"),
         (["deploy", "--model", "gpt-5"], 2, "unknown-name"),
         (["deploy", "--listen", "0.0.0.0:8080"], 1, "place-undeclared"),
         (["down", "--erase", "--erase-audit-log"], 2, "bad-input"),
@@ -248,6 +255,50 @@ def test_a_site_that_is_down_says_so_with_3_and_all_its_names(run: Run, site: Pa
     assert "places declare" in run("status").out
 
 
+@pytest.mark.parametrize(
+    ("left", "ready"),
+    [
+        ((), False),
+        (("sovereign.yaml", "run/supervisor.lock"), False),
+        (("sovereign.yaml", "run/deployed.json"), False),
+        (("sovereign.yaml",), True),
+    ],
+    ids=["nothing-deployed", "stopped", "deployment-begun", "managed-host"],
+)
+def test_a_program_that_answers_on_our_port_is_not_our_site(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, left: tuple[str, ...], ready: bool
+) -> None:
+    """A monitor that asks us must not be told that somebody else is well.
+
+    On a managed host there is no supervisor of ours, so the answer is all there is to go by.
+    """
+    with foreign() as (port, _):
+        chosen = GatewaySettings(f"127.0.0.1:{port}")
+        where = Home(home, Settings(gateway=chosen))
+        for name in left:
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            (home / name).touch()
+        monkeypatch.setattr("sovereign.cli.deploy.home_of", lambda _: where)
+        done = run("status", "--json")
+    assert done.json["gateway"]["up"] is ready
+    assert done.json["gateway"]["ready"] is ready
+    assert done.code == (0 if ready else 3)
+
+
+def test_a_gateway_whose_port_is_taken_says_so_and_ends(site: Path) -> None:
+    """The library's own words about it are withheld, so ours must be enough."""
+    with foreign() as (port, _):
+        (site / "sovereign.yaml").write_text(
+            f'version: 1\ngateway: {{listen: "127.0.0.1:{port}"}}\n'
+        )
+        done = sovereign(site, "serve", "gateway")
+    assert done.code == 3
+    (said,) = [line for line in done.err.splitlines() if '"address-taken"' in line]
+    assert msgspec.json.decode(said)["address"] == f"127.0.0.1:{port}"
+    assert "in use" in msgspec.json.decode(said)["reason"]
+    assert f"process-failed: the gateway cannot listen on 127.0.0.1:{port}" in done.err
+
+
 def test_a_report_where_nothing_runs_is_not_known(run: Run, site: Path) -> None:
     """3, not 0: four controls could not be answered, and none may pass by silence."""
     (site / "sovereign.yaml").write_text(
@@ -278,6 +329,149 @@ def test_an_engine_that_is_not_here_is_missing_with_the_way_to_get_it(
         assert (done.code, done.error) == (3, "engine-missing")
         assert "docs/runbooks/engine-missing.md, Fix" in done.err
     assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "accepted"),
+    [
+        (("--listen", "28580"), "127.0.0.1:8080"),
+        (("--listen", "localhost:8080"), "127.0.0.1:8080"),
+        (("--engine", "llamacp"), "llamacpp, ollama, vllm"),
+    ],
+)
+def test_a_wish_that_means_nothing_is_answered_with_one_that_does(
+    run: Run, words: tuple[str, str], accepted: str
+) -> None:
+    """A regular expression is no help to somebody who forgot a colon."""
+    done = run("deploy", *words)
+    assert accepted in done.err
+    assert words[1] in done.err
+    assert "regex" not in done.err
+
+
+def test_the_version_is_said(run: Run) -> None:
+    """The first thing a maintainer asks for."""
+    done = run("--version")
+    assert (done.code, done.out) == (0, f"sovereign {__version__}\n")
+
+
+@pytest.mark.parametrize(("under", "verdict"), [("US", "refuse"), ("DE", "allow")])
+def test_declaring_says_what_the_policy_makes_of_it(run: Run, under: str, verdict: str) -> None:
+    """Whoever learns it at the next deployment has waited for nothing."""
+    words = ("places", "declare", "--country", "DE", "--under", under, "--entity", "Example")
+    assert f"{verdict}: process personal data there" in run(*words).out
+    said = run(*words, "--json").json
+    assert (said["verdict"], said["rule"]) == (verdict, "personal-data-stays-in-eea")
+    deployed = run("deploy", "--weights", "/nonexistent")  # the place is asked about first
+    assert deployed.error == ("residency-refused" if under == "US" else "bad-input")
+
+
+def test_a_site_whose_settings_were_erased_is_not_started(run: Run, site: Path) -> None:
+    """It would come up with every default, which nobody chose."""
+    assert run("up").error == "not-deployed"
+    assert not (site / "run").exists()
+
+
+def test_an_erasure_is_recorded_before_it_happens_and_says_what_stays(run: Run, site: Path) -> None:
+    """An auditor who finds a log and no site must not have to guess."""
+    (site / "sovereign.yaml").write_text("version: 1\n")
+    foreseen = run("down", "--dry-run", "--json").json
+    assert foreseen == {"would_stop": False, "would_erase": [str(site / "sovereign.yaml")]}
+    assert str(site / "sovereign.yaml") in run("down", "--dry-run").out
+    assert (site / "sovereign.yaml").exists()
+    said = run("down", "--erase").out
+    assert not (site / "sovereign.yaml").exists()
+    assert f"{site / 'keys/audit'}, the signing keys of these logs" in said
+    tail = run("audit", "tail", "--log", "local/operator/evidence", "-n", "1", "--json").out
+    record = msgspec.json.decode(tail)
+    assert (record["type"], record["step"], record["outcome"]) == (
+        "deployment",
+        "erase",
+        "settings-and-keys-erased",
+    )
+    assert f"record {record['record']}" in said
+    run("down", "--erase")
+    assert run("audit", "tail", "--log", "local/operator/evidence", "-n", "1", "--json").out == tail
+
+
+def test_a_log_that_cannot_be_opened_does_not_keep_a_site_from_being_erased(
+    run: Run, home: Path
+) -> None:
+    """A right to erase does not depend on a disk that is half gone; but it is said."""
+    home.mkdir()
+    (home / "sovereign.yaml").write_text("version: 1\n")
+    said = run("down", "--erase")
+    assert said.code == 0
+    assert "record none: the log of the operator cannot be opened" in said.out
+    assert list(home.iterdir()) == []
+
+
+def test_a_deployment_that_is_interrupted_says_what_to_do(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C is no finding, and running it again is the whole cure."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(deploy.deployment, "begin", interrupted)
+    done = run("deploy")
+    assert (done.code, done.out, done.err) == (130, "", "interrupted; run it again\n")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("works", [True, False])
+def test_a_step_is_announced_on_a_terminal_alone_and_an_error_begins_a_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,
+    works: bool,
+) -> None:
+    """In a log of a pipeline, half lines and carriage returns are noise."""
+
+    def step(_: object) -> str:
+        if not works:
+            raise BadInput("no")
+        return "done"
+
+    monkeypatch.setattr(deploy.sys.stdout, "isatty", lambda: terminal)
+    state: Any = None
+    if works:
+        assert deploy._performed("key", step, state) == "done"
+    else:
+        with pytest.raises(BadInput):
+            deploy._performed("key", step, state)
+    end = "\r" if works else "\n"
+    assert capsys.readouterr().out == (f"  key          …{end}" if terminal else "")
+
+
+@pytest.mark.parametrize(("listen", "said"), [("0.0.0.0:8080", True), ("127.0.0.1:8080", False)])
+def test_a_listener_beyond_loopback_is_told_that_nothing_is_encrypted(
+    capsys: pytest.CaptureFixture[str], listen: str, said: bool
+) -> None:
+    """The key travels in every request; somebody has to put TLS in front."""
+    where = Home(Path("/x"), Settings(place="own:lab", gateway=GatewaySettings(listen)))
+    choices = deploy.deployment.Choices()
+    state = deploy.deployment.Deployment(where, choices, POLICY, deploy.deployment.Deployed())
+    deploy._finish(state, 1.0)
+    out = capsys.readouterr().out
+    assert ("not encrypted: put TLS in front, see SECURITY.md" in out) is said
+    assert ("base URL    http://HOST:8080" in out) is said
+
+
+@pytest.mark.parametrize("width", [80, 30])
+def test_a_table_cuts_no_name_in_two_however_narrow_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """An id is there to be copied."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(deploy.sys.stdout, "isatty", lambda: True)
+    row = ("key_1a66de4de1b6", "legitimate-interests", "cv-screening", "word " * 30)
+    output.table(("id", "basis", "purpose", "says"), [row, ("key_2", "", "", "")])
+    lines = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out).splitlines()
+    assert all(name in lines[1] for name in row[:3])
+    assert len(lines) > 3
+    assert max(map(len, lines)) <= max(width, 72)
 
 
 def test_a_damaged_settings_file_is_named_with_its_line(run: Run, site: Path) -> None:

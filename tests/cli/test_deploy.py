@@ -16,6 +16,7 @@ import pytest
 
 from sovereign import settings
 from sovereign.engines.llamacpp import packaged_model
+from sovereign.supervisor.watch import ENDS_MAX
 from tests.cli.running import Done, sovereign, write_settings
 from tests.engines.running import free_port
 from tests.supervisor.test_watch import alive
@@ -169,9 +170,24 @@ def test_a_key_never_shown_working_is_replaced_and_revoked(life: Life) -> None:
     path.write_bytes(msgspec.json.encode({**kept, "record": ""}))
     done = life.deploy()
     assert done["changed"] == ["key"]
+    assert done["steps"]["key"].endswith(f"; it replaces {kept['key_id']}, which never answered")
     listed = life.run("key", "list", "--json").json["keys"]
     assert [key["state"] for key in listed] == ["revoked", "active"]
     life.key = done["key"]
+    assert life.ask() == 200
+
+
+def test_a_process_that_was_given_up_is_started_again_by_the_next_deployment(life: Life) -> None:
+    """ "Run it again" is what every page says; it must not answer that all is as it was."""
+    ended: set[int] = set()
+    for _ in range(ENDS_MAX):
+        life.until(lambda: life.pids()["engine"] not in ended and alive(life.pids()["engine"]))
+        ended.add(life.pids()["engine"])
+        os.kill(life.pids()["engine"], signal.SIGKILL)
+    life.until(lambda: "given-up" in {child["state"] for child in life.status()["processes"]})
+    done = life.deploy()
+    assert done["changed"] == ["processes"]
+    assert done["steps"]["processes"] == "restarted: engine was given up"
     assert life.ask() == 200
 
 

@@ -163,9 +163,30 @@ def test_creating_logs_is_said_and_done_once(run: Run, home: Path) -> None:
 def test_status_of_the_logs_gives_what_an_auditor_takes_along(run: Run, site: Path) -> None:
     """Folder, name, key and size of each: with the key the folder can be verified elsewhere."""
     for log in run("audit", "status", "--json").json["logs"]:
-        assert set(log) == {"origin", "dir", "vkey", "size"}
+        assert set(log) == {"origin", "dir", "vkey", "size", "checkpoint"}
         done = run("audit", "verify", log["dir"], "--vkey", log["vkey"], "--json")
         assert (done.code, done.json["ok"]) == (0, True)
+
+
+def test_several_logs_are_verified_together_each_under_its_own_key(run: Run, site: Path) -> None:
+    """Receipts stand in another log than what they excuse; an auditor gets them as a set."""
+    logs = run("audit", "status", "--json").json["logs"][:3]
+    keys = [word for log in reversed(logs) for word in ("--vkey", log["vkey"])]
+    done = run("audit", "verify", *(log["dir"] for log in logs), *keys, "--json")
+    assert (done.code, done.json["ok"]) == (0, True)
+    done = run("audit", "verify", *(log["dir"] for log in logs), *keys[:4], "--json")
+    assert (done.code, done.json["ok"]) == (3, False)
+    states = [log["state"] for log in done.json["logs"]]
+    assert sorted(states) == ["not determined: no pinned key", "sound", "sound"]
+
+
+def test_a_checkpoint_to_keep_comes_with_the_status(run: Run, site: Path, tmp_path: Path) -> None:
+    """Without one that was kept, a log cut short cannot be told from a short one."""
+    log = run("audit", "status", "--json").json["logs"][0]
+    kept = tmp_path / "kept"
+    kept.write_text(log["checkpoint"])
+    words = ("--vkey", log["vkey"], "--checkpoint", str(kept))
+    assert run("audit", "verify", log["dir"], *words).code == 0
 
 
 def test_a_folder_is_not_judged_without_a_key_from_elsewhere(run: Run, site: Path) -> None:

@@ -169,6 +169,24 @@ def test_what_is_well_again_is_attested_and_released(before: str, expected: list
     assert {step.endpoint.quarantine for step in made.steps} == {""}
 
 
+@pytest.mark.parametrize(
+    ("seen", "before", "rules"),
+    [
+        (sight(), None, ["nothing-leaves-this-host"]),
+        (sight(SILENT), None, [""]),
+        (sight(asked_for=wanted("nowhere:at-all")), None, ["place-is-known"]),
+        (sight(), "residency-refused", ["nothing-leaves-this-host", "nothing-leaves-this-host"]),
+        (sight(), "engine-unhealthy", ["nothing-leaves-this-host", ""]),
+    ],
+)
+def test_a_step_names_the_residency_rule_only_where_that_caused_it(
+    seen: Seen, before: str | None, rules: list[str]
+) -> None:
+    """An engine that is down is nobody's policy; a record must not blame a rule for it."""
+    shown = EMPTY if before is None else showing(attested(NOW, quarantine=before, reason="r"))
+    assert [step.rule for step in planned(seen, shown).steps] == rules
+
+
 def test_a_declared_place_is_the_operators_statement() -> None:
     """The signal says how the place is known: here by somebody's word alone."""
     (step,) = planned(sight(asked_for=wanted("scaleway:fr-par-2"))).steps

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from sovereign.audit import trail as trails
-from sovereign.audit.trail import Trail
+from sovereign.audit.trail import KEPT_SUFFIX, WRITERS, Trail
 from sovereign.engines import ENGINES
 from sovereign.evidence import checks
-from sovereign.evidence.checks import CHECKS, Site, answer
+from sovereign.evidence.checks import CHECKS, JOURNAL, Site, answer
 from sovereign.evidence.verdict import State, Verdict, exit_code
 from sovereign.fleet import members
 from sovereign.host import EngineProcess
 from sovereign.policy import Policy
 from sovereign.registry import Endpoint, Registry, utcnow
-from sovereign.settings import EngineSettings, GatewaySettings, Home, Settings
+from sovereign.settings import ControllerSettings, EngineSettings, GatewaySettings, Home, Settings
 from tests.controller.listening import listening
 from tests.controller.seen import ENVIRONMENT, POLICY, attested
 from tests.engines.running import free_port
@@ -77,6 +77,7 @@ def test_a_check_nobody_wrote_is_unknown(site: Site) -> None:
         OSError(13, "Permission denied"),
         sqlite3.DatabaseError("file is not a database"),
         checks.msgspec.DecodeError("x"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
     ],
 )
 def test_a_check_that_cannot_look_is_unknown_and_never_ends_the_report(
@@ -89,17 +90,26 @@ def test_a_check_that_cannot_look_is_unknown_and_never_ends_the_report(
 
     monkeypatch.setitem(CHECKS, "places_fresh", blind)
     assert state(site, "places_fresh") is UNKNOWN
+    told = "Permission denied" if isinstance(error, OSError) else type(error).__name__
+    assert told in answer(site, "places_fresh").found
 
 
 def test_whole_logs_pass_a_spoilt_one_fails_and_one_without_a_pin_is_unknown(site: Site) -> None:
     """The three answers of the control that everything else rests on."""
+    assert state(site, "log_verifies") is UNKNOWN  # a writer without any log is not looked past
+    home = site.home
+    for writer in WRITERS:
+        trails.create(home.audit, home.keys, home.trust, writer, home.settings.site)
     assert state(site, "log_verifies") is PASS
-    (event,) = [m for m in members(site.home) if m.stream == "event"]
+    event = next(m for m in members(home) if (m.writer, m.stream) == ("gateway", "event"))
     pin = site.home.trust / "gateway-event.vkey"
     text = pin.read_text()
     pin.unlink()
+    assert state(site, "log_verifies") is FAIL  # it was pinned when it was looked at last
+    pin.with_suffix(KEPT_SUFFIX).unlink()
     assert state(site, "log_verifies") is UNKNOWN
     pin.write_text(text)
+    assert state(site, "log_verifies") is PASS
     bundle = max((event.folder / "tile/entries/000.p").iterdir(), key=lambda p: int(p.name))
     raw = bytearray(bundle.read_bytes())
     raw[-20] ^= 1
@@ -109,8 +119,9 @@ def test_whole_logs_pass_a_spoilt_one_fails_and_one_without_a_pin_is_unknown(sit
 
 def test_a_pin_that_is_no_key_is_unknown_not_whole(site: Site) -> None:
     """Whoever damages the pin must not gain by it."""
-    (site.home.trust / "gateway-event.vkey").write_text("not a key\n")
-    assert state(site, "log_verifies") is UNKNOWN
+    for damaged in (b"not a key\n", b"\xff\xfe\x00"):
+        (site.home.trust / "gateway-event.vkey").write_bytes(damaged)
+        assert state(site, "log_verifies") is UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -196,8 +207,6 @@ def test_a_process_that_cannot_be_read_is_unknown(
 
 def test_on_a_managed_host_the_observer_is_asked(tmp_path: Path) -> None:
     """Its silence is unknown; it is never replaced by a look that sees less."""
-    from sovereign.settings import ControllerSettings
-
     chosen = ControllerSettings(observe_socket=str(tmp_path / "nobody"))
     with socket.socket() as ours:
         ours.bind(("127.0.0.1", 0))
@@ -219,6 +228,18 @@ def test_retention_is_met_by_a_new_site_and_unknown_where_a_folder_cannot_be_rea
 
     monkeypatch.setattr(Path, "iterdir", shut)
     assert state(site, "retention_met") is UNKNOWN
+
+
+def test_on_a_managed_host_retention_is_unknown_for_the_journal_unless_something_fails(
+    site: Site,
+) -> None:
+    """The output of its processes is in journald, whose age nobody looked at: that is no pass."""
+    chosen = ControllerSettings(observe_socket="/run/observe")
+    managed = replace(site, home=Home(site.home.root, Settings(controller=chosen)))
+    assert answer(managed, "retention_met") == Verdict(UNKNOWN, JOURNAL)
+    without = {name: kept for name, kept in POLICY.retention.items() if name != "event"}
+    failing = replace(managed, policy=replace(POLICY, retention=without))
+    assert state(failing, "retention_met") is FAIL
 
 
 def test_a_class_without_a_rule_fails_retention_at_once(site: Site) -> None:

@@ -86,7 +86,9 @@ async def test_a_decision_holds_exactly_what_the_key_is_bound_to_and_what_was_ch
     async with engine() as it, site(tmp_path, it.address) as ours:
         await ours.chat()
         (decision,) = ours.kinds("decision")
-        said = {k: v for k, v in decision.items() if k not in ("v", "at", "salt", "policy", "key")}
+        varying = ("v", "at", "asked_at", "salt", "policy", "key")
+        assert set(varying) < set(decision)
+        said = {k: v for k, v in decision.items() if k not in varying}
         assert said == {
             "type": "decision",
             "request": 1,
@@ -99,6 +101,7 @@ async def test_a_decision_holds_exactly_what_the_key_is_bound_to_and_what_was_ch
             "endpoint": "local-llamacpp",
             "engine": "llamacpp",
             "place": "this-host",
+            "listener": it.address,
             "verdict": "allow",
             "rule": "nothing-leaves-this-host",
         }

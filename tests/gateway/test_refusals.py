@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from sovereign.gateway.choose import UNKNOWN
 from sovereign.gateway.refusal import RETRY_AFTER_S, STATUS
 from sovereign.registry import utcnow
-from tests.gateway.site import CHAT, OPENAI, Reply, Site, disks, site
+from tests.gateway.site import CHAT, EEA, OPENAI, Reply, Site, disks, site
 from tests.simulated.disk import Fault
 from tests.simulated.engine import MODEL, Engine, Exchange, completion, engine, saying
 
@@ -160,6 +161,7 @@ CASES: dict[str, Case] = {
 }
 
 DECIDED_NO = {
+    "remote-content-refused": "remote-content-refused",
     "subject-missing": "subject-missing",
     "model-unknown": "model-unknown",
     "model-not-bound": "key-binding",
@@ -257,10 +259,41 @@ async def test_a_refusal_names_the_record_that_holds_it_or_is_counted(
     else:
         assert counted == {(code, 1)}
         assert "record" not in reply.error
+        assert "rule" not in reply.error  # what a rule refuses is a decision
     if code in DECIDED_NO or code in BROKEN_OFF:
         name, _, index = reply.error["record"].partition("#")
         assert name == "local/gateway/event"
         assert ours.records()[int(index) - 1] == decisions[0]
+
+
+async def test_a_rule_that_refuses_before_a_model_is_known_is_recorded_without_the_clients_words(
+    tmp_path: Path,
+) -> None:
+    """Who sent an address to fetch from, under which policy; not the address, nor anything else."""
+    image = {"type": "image_url", "image_url": "http://192.0.2.1/SECRET-WORD.png"}
+    async with engine() as it, site(tmp_path, it.address) as ours:
+        reply = await ours.chat(
+            model="SECRET-WORD", messages=[{"role": "user", "content": [image]}]
+        )
+        assert b"SECRET-WORD" not in reply.body
+        (decision,) = ours.kinds("decision")
+        assert "SECRET-WORD" not in str(decision)
+        said = (decision["tenant"], decision["model"], decision["policy"], decision["verdict"])
+        assert said == ("acme", UNKNOWN, EEA.digest, "refuse")
+        assert not decision.keys() & {"endpoint", "listener", "place", "subject"}
+        assert (await ours.chat(temperature="hot")).status == 422
+        assert len(ours.kinds("decision")) == 1
+        assert it.asked == []
+
+
+async def test_a_rules_refusal_that_cannot_be_recorded_is_not_given(tmp_path: Path) -> None:
+    """The client is told that the log is at fault, and never a record that is not there."""
+    async with engine() as it, site(tmp_path, it.address, disks()) as ours:
+        assert ours.disks is not None
+        ours.disks["event"].fail(Fault(0, errno.EIO, None, "fdatasync"))
+        reply = await ours.chat(messages=[{"role": "user", "content": [IMAGE]}])
+        assert (reply.status, reply.error["code"]) == (503, "log-unwritable")
+        assert "record" not in reply.error
 
 
 def test_no_policy_refusal_is_of_a_kind_that_sdks_repeat() -> None:

@@ -157,6 +157,46 @@ def killed_after(site: Site, step: str) -> None:
         os.kill(process.pid, signal.SIGKILL)
 
 
+def test_a_deployment_stopped_by_ctrl_c_says_what_to_do(tmp_path: Path) -> None:
+    """130, as for any program, and no word of a fault."""
+    with (
+        site_at(tmp_path / "home", deploy=False) as site,
+        site.start("deploy") as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("  processes"):
+                break
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "interrupted; run it again\n"
+        assert process.wait(30) == 130
+
+
+@pytest.mark.parametrize("target", ["plan", "configure"])
+def test_a_stack_that_is_not_named_is_asked_for_before_anything_is_installed(
+    tmp_path: Path, target: str
+) -> None:
+    """Two minutes of installing are a long way to a question."""
+    done = subprocess.run(
+        ["make", target, f"VENV={tmp_path / 'venv'}", "STACK="],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PROGRAM_TAKES_AT_MOST_S,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"make {target} STACK=" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_pages_name_a_folder_only_after_saying_where_it_is() -> None:
+    """A page is copied from the top; a variable nobody set is an empty word."""
+    page = (ROOT / "docs" / "first-deployment.md").read_text()
+    assert page.index("export SOVEREIGN_HOME=") < page.index("$SOVEREIGN_HOME")
+    assert page.index("export SOVEREIGN_HOME=") < page.index("$ sovereign ")
+
+
 @pytest.mark.parametrize("after_s", [0.5, 1.5])
 def test_a_deployment_killed_at_any_time_is_finished_by_the_next(
     tmp_path: Path, after_s: float
@@ -177,11 +217,21 @@ def test_a_deployment_killed_at_any_time_is_finished_by_the_next(
 def test_a_port_that_is_taken_is_said_and_nothing_is_left_half_done(
     deployed: Site, tmp_path: Path
 ) -> None:
-    """The commonest first failure: something of the user's own listens there."""
+    """The commonest first failure: something of the user's own listens there.
+
+    Here it is the worst case, a program that answers each request as ours would.
+    """
     with site_at(tmp_path / "home", deploy=False) as second:
         second.port = deployed.port
         second.prepare()
         code, said = second.run("deploy")
         assert code == 3, said
-        assert "next" in said
+        assert f"process-failed: nothing of ours can listen on 127.0.0.1:{deployed.port}" in said
+        assert "gateway.listen" in said
+        assert f"ss -ltnp 'sport = :{deployed.port}'" in said
+        code, said = second.run("status")
+        assert (code, said.splitlines()[0]) == (3, "site local: down")
+        code, said = second.run("up")
+        assert code == 3, said
+        assert not (second.home / "run" / "supervisor.json").exists()
     assert json.loads(deployed.http("GET", "/healthz").body) == {"status": "alive"}

@@ -9,7 +9,7 @@ from typing import Any
 from sovereign import fleet
 from sovereign import policy as policies
 from sovereign.audit import trail as trails
-from sovereign.audit.trail import Recorded, Trail
+from sovereign.audit.trail import WRITERS, Recorded, Trail
 from sovereign.controller.retain import Retaining
 from sovereign.policy import Policy
 from sovereign.registry import utcnow
@@ -17,7 +17,6 @@ from sovereign.retention import Erasure
 from sovereign.settings import Home, Settings
 
 POLICY = policies.load(Path(__file__).resolve().parents[2] / "policies", "eea")
-WRITERS = ("gateway", "controller", "operator")
 DAY = timedelta(days=1)
 DECISION: dict[str, Any] = {
     "request": 1,
@@ -31,6 +30,7 @@ DECISION: dict[str, Any] = {
     "verdict": "allow",
     "rule": "nothing-leaves-this-host",
     "policy": "0" * 64,
+    "asked_at": "2026-11-24T12:00:00.000000Z",
 }
 
 
