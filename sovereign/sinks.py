@@ -5,6 +5,7 @@ dated logs of the processes. A sink that is not listed here would be kept for ev
 new one is added here and to `rules/retention.yaml` together.
 """
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,14 +96,16 @@ def entries_of(item: Item) -> tuple[int, int]:
 def erase(item: Item, home: Home) -> None:
     """Remove an item's bytes; one that is gone already is fine.
 
-    The folder is synced, so that a receipt never promises what a crash could undo.
+    The folders are synced, so that a receipt never promises what a crash could undo.
     """
     if item.sink == PROCESS_LOG:
         (home.logs / item.id).unlink(missing_ok=True)
+        RealDisk(home.logs).sync(".")
         return
     folder = next(m.folder for m in fleet.members(home) if m.origin == item.sink)
     whole = folder / item.id
-    for partial in sorted(whole.with_name(f"{whole.name}.p").glob("*")):
-        partial.unlink(missing_ok=True)
+    partials = whole.with_name(f"{whole.name}.p")
+    if partials.is_dir():
+        shutil.rmtree(partials)
     whole.unlink(missing_ok=True)
     RealDisk(whole.parent).sync(".")
