@@ -20,7 +20,7 @@ from sovereign.supervisor.watch import ChildState, State
 from tests.controller.seen import POLICY
 from tests.engines.running import free_port
 
-SECRET = "sov_for-our-gateway-alone"
+SECRET = "sov_for-our-gateway-alone"  # pragma: allowlist secret
 
 
 def home_at(root: Path, gateway: int, engine: int) -> Home:
