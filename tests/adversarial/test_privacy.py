@@ -11,7 +11,6 @@ reversed. What the model generated is searched for, too.
 import base64
 import json
 import os
-import secrets
 import signal
 import socket
 import sqlite3
@@ -29,7 +28,9 @@ from tests.journeys.deployed import CHAT, MODEL, Answer, Site, site_at, stopped,
 
 OPENAI = {"x-stainless-lang": "python", "user-agent": "OpenAI/Python 3.0"}
 RECOVERS_WITHIN_S = 60
-GENERATED_AT_LEAST_CHARS = 24
+GENERATED_AT_LEAST_CHARS = 16
+CANARY = "zirkon4f8c21d09ab7"
+"""The same in every run, so that what the model makes of it is the same too."""
 
 
 @dataclass
@@ -99,7 +100,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Everything is pushed once; the tests below look at what is left, first on the running site
     and then on the one that was taken down."""
     with site_at(tmp_path_factory.mktemp("private") / "home") as site:
-        it = Run(site, "zirkon" + secrets.token_hex(6))
+        it = Run(site, CANARY)
         for source in ("header", "user", "metadata"):
             words = ("--tenant", "acme", "--purpose", "tests", "--subject", source)
             it.keys[source] = site.asked("key", "create", *words)["key"]
