@@ -80,6 +80,7 @@ check: setup-all ## Lint, types, import contracts, generated files, docs: all th
 	$(call timed,roles' pages,$(BIN)/python -m playbooks.readme --check)
 	$(call timed,shell and YAML lint,git ls-files '*.sh' .ci/run | xargs -r $(BIN)/shellcheck && $(BIN)/yamllint --strict policies playbooks infra)
 	$(call timed,secrets,git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline && ! git grep -nE "$(OUR_SECRETS)")
+	$(call timed,links and commands in the docs,$(BIN)/python -m pytest --quiet --no-header tests/docs | tail -n 1)
 	$(call timed,types,$(BIN)/mypy)
 	$(call timed,Ansible lint,cd playbooks && ../$(BIN)/ansible-lint --offline -q)
 
