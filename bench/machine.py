@@ -6,6 +6,7 @@ A figure without its machine means nothing, and a figure from a busy machine mea
 
 import os
 import platform
+import subprocess
 import time
 from dataclasses import dataclass
 from importlib import metadata
@@ -73,7 +74,14 @@ def _mount(folder: Path) -> tuple[str, str]:
         device, point, filesystem = line.split()[:3]
         if folder.is_relative_to(point) and len(point) >= len(str(found[0])):
             found = (Path(point), device, filesystem)
-    return found[1], found[2]
+    return found[1], found[2] if found[2] != "unknown" else _kind(folder)
+
+
+def _kind(folder: Path) -> str:
+    """What the kernel says of a file system that no mount point names, as inside a chroot."""
+    words = ["stat", "--file-system", "--format=%T", str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=10)
+    return done.stdout.strip() or "unknown"
 
 
 def _busy() -> float:

@@ -63,6 +63,13 @@ def test_the_machine_says_what_a_figure_depends_on(tmp_path: Path) -> None:
     assert set(seen.packages) == set(machine.PACKAGES)
 
 
+def test_the_file_system_is_known_where_no_mount_point_names_it(tmp_path: Path) -> None:
+    """A chroot has no root in its mounts; unknown would pass for a real disk."""
+    assert machine._kind(tmp_path) not in {"", "unknown"}
+    assert machine._kind(Path("/dev/shm")) in {"tmpfs", "unknown"}  # noqa: S108 - a place to look at, not to write
+    assert machine._kind(tmp_path / "not-there") == "unknown"
+
+
 def test_a_failed_check_leaves_no_file_and_exits_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
