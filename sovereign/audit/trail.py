@@ -12,10 +12,12 @@ the log once stood there.
 
 import asyncio
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,11 +27,12 @@ from sovereign.audit.disk import RealDisk
 from sovereign.audit.log import Clock, Log
 from sovereign.audit.note import SignerKey
 from sovereign.audit.record import RECORD_TYPES, STREAMS
-from sovereign.errors import LogMissing, LogUnwritable, RecordInvalid
+from sovereign.errors import LogLocked, LogMissing, LogUnwritable, RecordInvalid
 
 WRITERS = ("gateway", "controller", "operator")
 """The processes of a site that keep logs; `operator` is the command line and the plan guard."""
 KEY_SUFFIX, PIN_SUFFIX, KEPT_SUFFIX = ".key", ".vkey", ".checkpoint"
+LOCK_POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +178,13 @@ class Trail:
         self._clock = clock
 
     @classmethod
-    def open(cls, audit: Path, keys: Path, writer: str, site: str, clock: Clock) -> Self:
+    def open(
+        cls, audit: Path, keys: Path, writer: str, site: str, clock: Clock, wait_s: float = 0.0
+    ) -> Self:
         """Open every log of a writer, recovering what a crash left.
+
+        `wait_s` bounds how long each log is waited for while another process writes it. Only
+        commands wait, for each other; a process that serves finds out at once.
 
         Raises:
             LogMissing, LogLocked, LogUnwritable, Broken: as `Log` says; nothing stays open.
@@ -184,7 +192,8 @@ class Trail:
         opened: dict[str, Log] = {}
         try:
             for stream in STREAMS:
-                opened[stream] = _open_one(audit, keys, writer, site, stream, clock)
+                one = partial(_open_one, audit, keys, writer, site, stream, clock)
+                opened[stream] = _once_free(one, wait_s)
         except BaseException:
             for each in opened.values():
                 each.close()
@@ -251,6 +260,17 @@ class Trail:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _once_free(open_log: Callable[[], Log], wait_s: float) -> Log:
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            return open_log()
+        except LogLocked:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(LOCK_POLL_S)
 
 
 def _open_one(audit: Path, keys: Path, writer: str, site: str, stream: str, clock: Clock) -> Log:

@@ -41,9 +41,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._in_head and self._end is None:
             self._end_after(HEAD_TIMEOUT_S)
-        heads = self._heads
+        began_in_head, heads = self._in_head, self._heads
         super().data_received(data)
-        if self._in_head and self._heads == heads:
+        if began_in_head and self._in_head and self._heads == heads:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_MAX_BYTES:
                 self._refuse_head()

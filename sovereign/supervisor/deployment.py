@@ -40,6 +40,7 @@ ENDPOINT_WITHIN_S = {"llamacpp": 60.0, "ollama": 120.0, "vllm": 240.0}
 GATEWAY_WITHIN_S = 20.0
 PUBLISHED_WITHIN_S = 10.0
 """A record is published within a second; the rest is a busy machine's."""
+OPERATOR_WAITS_S = 10.0
 REQUEST_TIMEOUT_S = 120.0
 POLL_S = 0.2
 FIRST_QUESTION = "Answer in one word. Capital of France?"
@@ -223,8 +224,15 @@ def create_first_key(deployment: Deployment) -> str:
 
 
 def operator_trail(home: Home) -> Trail:
-    """The operator's own logs, for what the command line decides and changes."""
-    return Trail.open(home.audit, home.keys, "operator", home.settings.site, utcnow)
+    """The operator's own logs, for what the command line decides and changes.
+
+    Other commands, and the controller while it seals old bundles, hold them for a moment.
+
+    Raises:
+        LogLocked: somebody still holds them after `OPERATOR_WAITS_S`.
+    """
+    site = home.settings.site
+    return Trail.open(home.audit, home.keys, "operator", site, utcnow, OPERATOR_WAITS_S)
 
 
 def _record_key(log: Trail, kind: str, key: Key) -> None:

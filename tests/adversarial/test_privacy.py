@@ -84,6 +84,8 @@ class Run:
             response = connection.getresponse()
             named = {n.lower(): v for n, v in response.getheaders()}
             self.reached[name] = Answer(response.status, named, response.read())
+        except OSError as error:
+            raise AssertionError(f"{name}: {error!r}{self.site.process_logs()}") from error
         finally:
             connection.close()
         return self.reached[name]

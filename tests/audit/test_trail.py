@@ -1,6 +1,7 @@
 """A writer's logs behind one verb: where records go, what they are called, what restarts leave."""
 
 import asyncio
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -142,6 +143,22 @@ def test_a_second_writer_of_the_same_name_is_locked_out_and_leaves_nothing_locke
             place.open()
         trail.record("completion", **completion(1)).result(PATIENCE_S)
     place.open().close()
+
+
+def test_who_is_willing_to_wait_gets_the_log_once_it_is_free(place: Place) -> None:
+    """Two commands given at the same time are two commands, not a refusal."""
+    place.create()
+    first = place.open()
+    letting_go = threading.Timer(0.3, first.close)
+    letting_go.start()
+    try:
+        second = Trail.open(place.audit, place.keys, WRITER, SITE, clock, wait_s=PATIENCE_S)
+        second.record("completion", **completion(1)).result(PATIENCE_S)
+        second.close()
+    finally:
+        letting_go.join()
+    with place.open(), pytest.raises(LogLocked):
+        Trail.open(place.audit, place.keys, WRITER, SITE, clock, wait_s=0.1)
 
 
 def test_a_coroutine_that_was_cancelled_costs_nothing_but_its_own_answer(place: Place) -> None:

@@ -9,6 +9,7 @@ from sovereign import settings
 from sovereign.audit.trail import Trail
 from sovereign.keystore import Keystore, fingerprint
 from sovereign.registry import utcnow
+from sovereign.supervisor import deployment
 from tests.cli.conftest import Run
 from tests.cli.running import Done
 
@@ -73,8 +74,11 @@ def test_revoking_a_key_that_is_not_there_is_said_not_swallowed(run: Run, site: 
     assert run("key", "revoke", "key_nobody").error == "unknown-name"
 
 
-def test_a_key_that_cannot_be_recorded_is_not_given(run: Run, site: Path) -> None:
+def test_a_key_that_cannot_be_recorded_is_not_given(
+    run: Run, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While another command holds the operator's log: try again, and nothing was made."""
+    monkeypatch.setattr(deployment, "OPERATOR_WAITS_S", 0.2)
     home = settings.load(site)
     with Trail.open(home.audit, home.keys, "operator", "local", utcnow):
         done = run(*KEY)
@@ -136,8 +140,11 @@ def test_a_declaration_that_means_nothing_is_refused_and_nothing_changes(
     assert run("policy", "check").code == 0
 
 
-def test_a_declaration_that_cannot_be_recorded_does_not_count(run: Run, site: Path) -> None:
+def test_a_declaration_that_cannot_be_recorded_does_not_count(
+    run: Run, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A place that nobody can be shown must not let a gateway listen to the world."""
+    monkeypatch.setattr(deployment, "OPERATOR_WAITS_S", 0.2)
     home = settings.load(site)
     with Trail.open(home.audit, home.keys, "operator", "local", utcnow):
         assert run(*DECLARE).error == "log-locked"
