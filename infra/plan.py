@@ -23,6 +23,7 @@ from infra.shapes import Offer, Site
 from infra.stack import Stack
 from infra.state_backend import backend_of, judge_backend
 from sovereign import policy as policies
+from sovereign.audit.record import written
 from sovereign.errors import ResidencyRefused
 from sovereign.policy import THIS_HOST, Policy
 from sovereign.residency import Question, decide
@@ -262,7 +263,14 @@ def record(plan: Plan, home: Home) -> None:
                 verdict=answer.verdict,
                 rule=answer.rule,
                 policy=plan.policy,
+                **_asked(answer),
             )
             for answer in plan.answers
         ]
         plan.records = [future.result().name for future in waiting]
+
+
+def _asked(answer: Judgement) -> dict[str, str]:
+    """What else it takes to compute the answer again."""
+    asked = {} if answer.asked_at is None else {"asked_at": written(answer.asked_at)}
+    return asked | ({"listener": answer.listener} if answer.listener else {})

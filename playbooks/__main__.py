@@ -21,7 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from playbooks import release, variables
+import yaml
+
+from playbooks import release, variables, vllm
 from sovereign import policy as policies
 from sovereign.errors import BadInput, SovereignError, Unavailable
 
@@ -78,7 +80,7 @@ def _run(asked: argparse.Namespace, rest: list[str], workshop: Path) -> int:
     command += rest
     if asked.verb == "configure":
         told = workshop / "policy.json"
-        told.write_text(json.dumps(_told(asked, hosts, workshop)))
+        told.write_text(json.dumps(_told(asked, hosts, site, workshop)))
         command += ["--extra-vars", f"@{told}"]  # last, so that nothing said before outweighs it
     with _step(PLAYS[asked.verb]):
         return _play(command)
@@ -127,7 +129,7 @@ def _hosts(inventory: Path) -> dict[str, dict[str, Any]]:
 
 
 def _told(
-    asked: argparse.Namespace, hosts: dict[str, dict[str, Any]], workshop: Path
+    asked: argparse.Namespace, hosts: dict[str, dict[str, Any]], site: Path | None, workshop: Path
 ) -> dict[str, object]:
     """What no inventory may override: the policy's word, and the release to install."""
     with _step("policy"):
@@ -140,9 +142,24 @@ def _told(
         print(f"  {archive.stem}, {archive.stat().st_size / 1e6:.0f} MB")
     return {
         **said,
+        **_engines(hosts, site),
         "sovereign_policies": str(release.pack_policies(root, workshop)),
         "sovereign_release": str(archive),
     }
+
+
+def _engines(hosts: dict[str, dict[str, Any]], site: Path | None) -> dict[str, object]:
+    """The archive of vLLM, when a host is to serve with it."""
+    if not any(told.get("sovereign_engine") == "vllm" for told in hosts.values()):
+        return {}
+    said = yaml.safe_load(site.read_text()) if site is not None else None
+    build = (said or {}).get("engine_vllm_build", "cuda")
+    if build not in vllm.BUILDS:
+        raise BadInput(f"engine_vllm_build is {build!r}", accepted=", ".join(vllm.BUILDS))
+    with _step("vLLM"):
+        archive = vllm.archive(build)
+        print(f"  {archive.stem}, {archive.stat().st_size / 1e6:.0f} MB")
+    return {"engine_vllm_release": str(archive)}
 
 
 def _play(command: list[str]) -> int:

@@ -5,34 +5,16 @@ same content gives the same name, so a host that has it is left alone. Hosts ask
 this machine fetches, checks the hashes, and carries the wheels over.
 """
 
-import fcntl
 import hashlib
-import os
 import shutil
-import subprocess
-import sys
 import tarfile
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sovereign.engines.installed import cache_folder
-from sovereign.errors import Unavailable
+from playbooks import wheels
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKED = ("requirements/runtime.txt", "requirements/engine-llamacpp.txt")
-DEBIAN_PYTHON = "3.11"
-"""The Python of Debian 12, which is what a host runs whatever this machine runs."""
-PLATFORMS = (
-    *(f"manylinux_2_{minor}_x86_64" for minor in (34, 31, 28, 27, 24, 17, 12, 5)),
-    *(f"manylinux{year}_x86_64" for year in ("2014", "2010", "1")),
-)
-"""What runs on Debian 12 (glibc 2.36); 2_34 is the newest tag below that in use."""
-FETCH_TAKES_AT_MOST_S = 1800
-KEPT_ARCHIVES = 3
-"""The newest ones; a host does not need the archive of what it already runs."""
-_FIXED_TIME = 315_532_800
-"""1980-01-01, the oldest time a zip can hold: a wheel's hash must not depend on the clock."""
 
 
 def build(root: Path = ROOT) -> Path:
@@ -41,20 +23,12 @@ def build(root: Path = ROOT) -> Path:
     Raises:
         Unavailable: a wheel could not be fetched, or is not what the lock says.
     """
-    place = cache_folder(os.environ) / "releases" / f"{name_of(root)}.tar"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with (place.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not place.is_file():
-            _pack(root, _wheels(root), place)
-            _forget_old(place.parent)
-    return place
+    locks = [root / name for name in LOCKED]
+    return wheels.archive(name_of(root), lambda workshop: _content(root, locks, workshop))
 
 
-def _forget_old(folder: Path) -> None:
-    newest_first = sorted(folder.glob("*.tar"), key=lambda path: -path.stat().st_mtime)
-    for archive in newest_first[KEPT_ARCHIVES:]:
-        archive.unlink()
+def _content(root: Path, locks: list[Path], workshop: Path) -> wheels.Content:
+    return wheels.Content(wheels.fetched(locks), locks, [_our_wheel(root, workshop)])
 
 
 def name_of(root: Path) -> str:
@@ -93,44 +67,6 @@ def _sources(root: Path) -> Iterator[Path]:
     yield from sorted((root / "sovereign").rglob("*.py"))
 
 
-def _wheels(root: Path) -> Path:
-    """The folder of wheels that the locks name, fetched once for each state of the locks."""
-    locks = [root / name for name in LOCKED]
-    digest = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()[:16]
-    place = cache_folder(os.environ) / f"wheels-{digest}"
-    if not place.is_dir():
-        unfinished = place.with_name(f".{place.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        for lock in locks:
-            _fetch(lock, unfinished)
-        unfinished.rename(place)
-    return place
-
-
-def _fetch(lock: Path, folder: Path) -> None:
-    platforms = (word for name in PLATFORMS for word in ("--platform", name))
-    _pip(
-        *("download", "--require-hashes", "--no-deps", "--only-binary=:all:"),
-        *("--python-version", DEBIAN_PYTHON, "--implementation", "cp", *platforms),
-        *("--dest", str(folder), "--requirement", str(lock)),
-    )
-
-
-def _pack(root: Path, wheels: Path, place: Path) -> None:
-    with tempfile.TemporaryDirectory() as workshop:
-        ours = _our_wheel(root, Path(workshop))
-        pins = "".join((root / name).read_text() for name in LOCKED)
-        requirements = Path(workshop) / "requirements.txt"
-        requirements.write_text(f"{pins}\n{_pinned(ours)}\n")
-        unfinished = place.with_suffix(".unfinished")
-        with tarfile.open(unfinished, "w") as archive:
-            archive.add(requirements, "requirements.txt")
-            for wheel in sorted([*wheels.glob("*.whl"), ours]):
-                archive.add(wheel, f"wheels/{wheel.name}")
-        unfinished.rename(place)
-
-
 def _our_wheel(root: Path, workshop: Path) -> Path:
     """Build the package out of a copy, so that the checkout stays as it is."""
     copy = workshop / "source"
@@ -141,29 +77,5 @@ def _our_wheel(root: Path, workshop: Path) -> Path:
         root / "sovereign", copy / "sovereign", ignore=shutil.ignore_patterns("__pycache__")
     )
     built = workshop / "built"
-    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(built), str(copy))
+    wheels.pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(built), str(copy))
     return next(built.glob("sovereign-*.whl"))
-
-
-def _pinned(wheel: Path) -> str:
-    version = wheel.name.split("-")[1]
-    return f"sovereign=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
-
-
-def _pip(*words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *words],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=FETCH_TAKES_AT_MOST_S,
-        env={**os.environ, "SOURCE_DATE_EPOCH": str(_FIXED_TIME)},
-    )
-    if done.returncode != 0:
-        raise Unavailable(
-            f"pip {words[0]} failed", found=_last(done.stderr.splitlines()), next_step="make setup"
-        )
-
-
-def _last(lines: Iterable[str]) -> str:
-    return "; ".join([line.strip() for line in lines if line.strip()][-3:])

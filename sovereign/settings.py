@@ -44,6 +44,14 @@ class EngineSettings(Section, frozen=True):
         str,
         Meta(description="Path of weights already on this machine; empty: the model's package."),
     ] = ""
+    weights_digest: Annotated[
+        str,
+        Meta(
+            pattern="^(sha256:[0-9a-f]{64})?$",
+            description="What the weights must be, as `sovereign weights digest` says; "
+            "empty: not compared, unless they are the model's package.",
+        ),
+    ] = ""
     listen: Annotated[Address, Meta(description="Where the engine listens.")] = "127.0.0.1:8081"
     context: Annotated[Count, Meta(description="Longest context served, in tokens.")] = 2048
 

@@ -70,7 +70,11 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One answer about one resource, in the words of its record."""
+    """One answer about one resource, in the words of its record.
+
+    `asked_at` and `listener` are those of the question that `residency.decide` answered; None and
+    empty for an answer of the guard's own rules, which hold at any time.
+    """
 
     resource: str
     kind: str
@@ -81,6 +85,8 @@ class Judgement:
     rule: str
     because: str
     found: str
+    asked_at: datetime | None = None
+    listener: str = ""
 
     @property
     def verdict(self) -> str:
@@ -222,6 +228,8 @@ def _of_decision(name: str, kind: str, decision: Decision) -> Judgement:
         rule=decision.rule,
         because=decision.because,
         found=decision.found,
+        asked_at=asked.asked_at,
+        listener=asked.listener,
     )
 
 

@@ -61,6 +61,7 @@ class RecordType:
 
 N, R, I, T = Field(Kind.NAME), Field(Kind.REASON), Field(Kind.INTEGER), Field(Kind.TIME)  # noqa: E741 - a table's shorthand
 OPTIONAL = Field(Kind.NAME, required=False)
+OPTIONAL_TIME = Field(Kind.TIME, required=False)
 
 STREAMS = ("event", "security", "evidence")
 RECORD_TYPES: dict[str, RecordType] = {
@@ -182,8 +183,10 @@ RECORD_TYPES: dict[str, RecordType] = {
             "stack": N,
             "resource": N,
             "place": N,
+            "listener": OPTIONAL,
             "data": N,
             "verb": N,
+            "asked_at": OPTIONAL_TIME,
             "verdict": N,
             "rule": N,
             "policy": N,

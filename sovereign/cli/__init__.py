@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sovereign import __version__
-from sovereign.cli import audit, decide, deploy, keys, places, policy, report, services
+from sovereign.cli import audit, decide, deploy, keys, places, policy, report, services, weights
 from sovereign.cli.output import BROKEN, UNDETERMINED, fail, give_up, say
 from sovereign.errors import SovereignError
 
@@ -30,6 +30,7 @@ app.add_typer(keys.app, name="key")
 app.add_typer(policy.app, name="policy")
 app.add_typer(places.app, name="places")
 app.add_typer(audit.app, name="audit")
+app.add_typer(weights.app, name="weights")
 
 
 def _say_version(wanted: bool) -> None:

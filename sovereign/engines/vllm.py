@@ -35,6 +35,13 @@ _SWITCHES = {
     "SPT_NOENV": "1",
 }
 
+# Its processes meet on this host. Left to themselves they listen where the host's name leads.
+_ON_LOOPBACK = {
+    "VLLM_HOST_IP": "127.0.0.1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "NCCL_SOCKET_IFNAME": "lo",
+}
+
 _RULES = (
     *environment.SILENCE_RULES,
     *environment.NO_PROXY_RULES,
@@ -42,6 +49,7 @@ _RULES = (
     EnvRule("VLLM_DO_NOT_TRACK", "1", "the second spelling of the same switch"),
     EnvRule("TRANSFORMERS_OFFLINE", "1", "a tokenizer or code must not come from a hub"),
     EnvRule("SPT_NOENV", "1", "without it the workers' environment cannot be read back"),
+    EnvRule("GLOO_SOCKET_IFNAME", "lo", "its workers would listen where the network reaches them"),
     EnvRule("VLLM_USAGE_STATS_SERVER", None, "it names a receiver of usage reports"),
     EnvRule("VLLM_LOGGING_LEVEL", None, "at DEBUG whole requests are logged"),
     EnvRule("VLLM_DEBUG_LOG_API_SERVER_RESPONSE", None, "it logs answers"),
@@ -149,6 +157,7 @@ class Vllm:
             "TRITON_CACHE_DIR": str(cache / "triton"),
             "VLLM_LOGGING_CONFIG_PATH": str(_logging_path(spec)),
             "TMPDIR": str(spec.state_dir / "tmp"),
+            **_ON_LOOPBACK,
             "VLLM_RPC_BASE_PATH": str(_sockets(spec)),
             **({"TORCHDYNAMO_DISABLE": "1"} if _on_cpu(spec) else {}),
         }

@@ -85,11 +85,19 @@ def check_weights(home: Home, policy: Policy, spec: LaunchSpec) -> str:
     """Hash the weights against the pinned digest; return the digest.
 
     Raises:
-        WeightsDiffer: they are not the ones the policy pins. Nothing was started.
+        WeightsDiffer: they are not the ones the settings or the policy pin. Nothing was started.
     """
-    found = ENGINES[home.settings.engine.name].model_digest(spec.model)
-    package = policy.models[home.settings.engine.model].sources.package
-    if home.settings.engine.weights or package is None:
+    chosen = home.settings.engine
+    found = ENGINES[chosen.name].model_digest(spec.model)
+    package = policy.models[chosen.model].sources.package
+    if chosen.weights_digest and found != chosen.weights_digest:
+        raise WeightsDiffer(
+            f"the weights of {spec.served_name} are not those the settings pin",
+            found=found,
+            accepted=f"{chosen.weights_digest} (engine.weights_digest)",
+            next_step="bring the weights again, or pin others on purpose",
+        )
+    if chosen.weights or package is None:
         return found
     if found != f"sha256:{package.sha256}":
         raise WeightsDiffer(

@@ -42,6 +42,8 @@ def command_at(path: tuple[str, ...]) -> click.Command:
 
 
 EVERY = sorted(commands())
+OF_NO_SITE = {("audit", "check"), ("weights", "digest")}
+"""Commands about a file that somebody hands over."""
 
 
 @pytest.mark.parametrize("path", [(), *EVERY], ids=" ".join)
@@ -56,7 +58,7 @@ def test_every_command_explains_itself(run: Run, path: tuple[str, ...]) -> None:
 def test_every_command_has_json_and_a_home(path: tuple[str, ...]) -> None:
     """A program drives this command line too, and names the site it means."""
     options = {option for param in command_at(path).params for option in param.opts}
-    assert "--home" in options or path == ("audit", "check")
+    assert "--home" in options or path in OF_NO_SITE
     assert "--json" in options or path[0] in NO_DOCUMENT
 
 

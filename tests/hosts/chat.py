@@ -1,4 +1,4 @@
-"""A client in the lab's network: `python -m tests.hosts.chat URL KEY` prints what came back."""
+"""A client in the lab: `python -m tests.hosts.chat URL KEY MODEL` prints what came back."""
 
 import json
 import sys
@@ -8,10 +8,10 @@ import urllib.request
 QUESTION = "The capital of France is"
 
 
-def main(url: str, key: str) -> None:
+def main(url: str, key: str, model: str) -> None:
     """Ask one question; print status, headers and answer as JSON."""
     body = {
-        "model": "smollm2-135m-instruct",
+        "model": model,
         "messages": [{"role": "user", "content": QUESTION}],
         "max_tokens": 16,
         "temperature": 0,
@@ -23,7 +23,7 @@ def main(url: str, key: str) -> None:
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=60) as answer:
+        with opener.open(request, timeout=120) as answer:
             _show(answer.status, dict(answer.headers), answer.read())
     except urllib.error.HTTPError as refused:
         _show(refused.code, dict(refused.headers), refused.read())

@@ -20,7 +20,7 @@ from sovereign.policy import Policy
 from tests.tools.lab import GATE, NET, PROXY_PORT, Host
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PLAY_TAKES_AT_MOST_S = 420
+PLAY_TAKES_AT_MOST_S = 1200
 GATEWAY_PORT = 8080
 SITE_NAME = "lab"
 SITE: dict[str, Any] = {
@@ -64,12 +64,14 @@ class Site:
     folder: Path
     policies: Path
     release: Path
+    engine: str = "llamacpp"
+    model: str = "smollm2-135m-instruct"
 
     def play(self, verb: str, host: Host, *more: str, **variables: object) -> Played:
         """Run `python -m playbooks VERB` on one host; `more` goes to Ansible."""
         inventory = self.folder / f"{host.name}.json"
         policy = policies.load(self.policies, "eea")
-        inventory.write_text(json.dumps(_inventory(self.folder, host, policy)))
+        inventory.write_text(json.dumps(_inventory(self, host, policy)))
         said = self.folder / "said.yaml"
         said.write_text(yaml.safe_dump(SITE | variables))
         started = time.monotonic()
@@ -91,16 +93,16 @@ class Site:
         return Played(done.returncode, output, _recap(output), time.monotonic() - started)
 
 
-def _inventory(folder: Path, host: Host, policy: Policy) -> dict[str, object]:
+def _inventory(asked: Site, host: Host, policy: Policy) -> dict[str, object]:
     """What `python -m infra inventory` prints for a static stack of this one machine."""
     stack = {
         "cloud": "static",
-        "model": "smollm2-135m-instruct",
-        "engine": "llamacpp",
+        "model": asked.model,
+        "engine": asked.engine,
         "machines": [{"name": host.name, "address": host.address, "place": "own:lab"}],
     }
-    (folder / f"{SITE_NAME}.yaml").write_text(yaml.safe_dump(stack))
-    site = resolve.site(SITE_NAME, stacks.load(SITE_NAME, folder), policy, None)
+    (asked.folder / f"{SITE_NAME}.yaml").write_text(yaml.safe_dump(stack))
+    site = resolve.site(SITE_NAME, stacks.load(SITE_NAME, asked.folder), policy, None)
     return shapes.inventory(site, static.outputs(site).hosts)
 
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from testinfra.host import Host as Seen
@@ -14,6 +13,7 @@ from testinfra.host import Host as Seen
 from sovereign import policy as policies
 from sovereign.evidence.checks import JOURNAL
 from sovereign.policy import Policy
+from tests.hosts.asking import chat, chat_status, new_key, records_of
 from tests.hosts.conftest import Configured
 from tests.hosts.playing import GATEWAY_PORT, SITE, Site
 from tests.hosts.spec import (
@@ -59,25 +59,19 @@ def test_the_second_run_changes_nothing(configured: Configured, site: Site) -> N
 
 def test_a_chat_from_the_network_is_answered_and_recorded(lab: Lab, configured: Configured) -> None:
     """Everything else is means; this is the end."""
-    answer = _chat(lab, configured.host, _new_key(configured.host))
+    answer = chat(lab, configured.host, new_key(configured.host))
     assert answer["status"] == 200, answer
     assert answer["headers"]["x-sovereign-place"] == "own:lab"
     assert answer["answer"]["choices"][0]["message"]["content"].strip()
     assert answer["answer"]["usage"]["completion_tokens"] > 0
     record = answer["headers"]["x-sovereign-record"]
     assert record.startswith("serves.lab/gateway/event#")
-    shown = configured.host.read("sovereign audit tail --log serves.lab/gateway/event --json")
-    kinds = {
-        fields["type"]
-        for fields in map(json.loads, shown.splitlines())
-        if fields["record"] == record or fields.get("decision") == int(record.partition("#")[2])
-    }
-    assert kinds == {"decision", "completion"}
+    assert records_of(configured.host, record).keys() == {"decision", "completion"}
 
 
 def test_a_chat_without_a_key_is_refused(lab: Lab, configured: Configured) -> None:
     """A gateway on a network is found by strangers within the hour."""
-    assert _chat(lab, configured.host, "sov_nobody")["status"] == 401
+    assert chat(lab, configured.host, "sov_nobody")["status"] == 401
 
 
 def test_every_log_of_the_host_verifies(configured: Configured) -> None:
@@ -230,21 +224,15 @@ def test_a_running_ruleset_is_not_replaced_without_consent(
 def test_it_serves_again_after_a_reboot(lab: Lab, configured: Configured) -> None:
     """Half of all configuration lives only until the power goes."""
     configured.host.reboot()
-    key = _new_key(configured.host)
+    key = new_key(configured.host)
     until = time.monotonic() + _SERVES_AGAIN_WITHIN_S
-    while (status := _chat_status(lab, configured.host, key)) != 200:
+    while (status := chat_status(lab, configured.host, key)) != 200:
         assert time.monotonic() < until, status
         time.sleep(0.5)
     assert "policy drop" in configured.host.read("nft list table inet sovereign_egress")
 
 
 _SERVES_AGAIN_WITHIN_S = 60.0
-
-
-def _chat_status(lab: Lab, host: Host, key: str) -> int:
-    """The status of a chat; 0 while nothing listens, 503 while the engine is not vouched for."""
-    done = lab.call(*_client(host, key))
-    return int(json.loads(done.stdout)["status"]) if done.returncode == 0 else 0
 
 
 def test_a_host_is_not_retired_by_a_slip(configured: Configured, site: Site) -> None:
@@ -313,24 +301,6 @@ def test_retiring_again_finds_nothing_to_do(configured: Configured, site: Site) 
         "retire", configured.host, retire_consent=True, retire_export_to=str(site.folder)
     )
     assert run.exit_code == 0, run.output[-3000:]
-
-
-def _new_key(host: Host) -> str:
-    """A key that the gateway has had the time to learn of: it reads them once a second."""
-    made = host.read("sovereign key create --tenant lab --purpose testing --json && sleep 2")
-    return str(json.loads(made)["key"])
-
-
-def _chat(lab: Lab, host: Host, key: str) -> dict[str, Any]:
-    done = lab.call(*_client(host, key))
-    assert done.returncode == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
-
-
-def _client(host: Host, key: str) -> tuple[str, ...]:
-    url = f"http://{host.address}:{GATEWAY_PORT}"
-    return (sys.executable, "-m", "tests.hosts.chat", url, key)
 
 
 def _edited(site: Site, folder: Path, name: str, old: str, new: str) -> Policy:

@@ -6,15 +6,20 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from infra import plan, pulumi_cli, stack
 from infra.plan import Plan
+from sovereign import policy as policies
 from sovereign import settings
 from sovereign.audit import trail
 from sovereign.errors import ResidencyRefused
+from sovereign.fleet import members, records
+from sovereign.residency import Question, decide
+from sovereign.settings import Home
 from tests.needs import need
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -170,6 +175,25 @@ def test_every_answer_is_recorded_in_the_operators_log_where_a_site_is_deployed(
     assert len(shown["records"]) == len(shown["answers"])
     origin = trail.origin_of(home.settings.site, "operator", "evidence")
     assert all(re.fullmatch(rf"{origin}#\d+", name) for name in shown["records"])
+    _computed_again(home)
+
+
+def _computed_again(home: Home) -> None:
+    """Every answer of residency in the log is what its own fields lead to."""
+    policy = policies.load(None, "eea")
+    (member,) = [m for m in members(home) if m.stream == "evidence"]
+    found = [fields for _, fields in records(member, 0, 1000) if "asked_at" in fields]
+    assert len(found) > 5
+    for fields in found:
+        asked_at = datetime.fromisoformat(fields["asked_at"])
+        place, listener = fields["place"], fields.get("listener", "")
+        question = Question(place, fields["data"], fields["verb"], asked_at, listener)
+        decision = decide(policy, question)
+        assert (decision.verdict, decision.rule, decision.policy) == (
+            fields["verdict"],
+            fields["rule"],
+            fields["policy"],
+        )
 
 
 def test_without_a_site_nothing_is_recorded_and_no_log_is_made(tmp_path):

@@ -1,0 +1,37 @@
+"""`sovereign weights …`: what the weights on this machine are."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sovereign.cli.output import JsonFlag, give, say
+from sovereign.engines.digest import model_digest
+from sovereign.errors import BadInput, WeightsDiffer
+
+app = typer.Typer(help="What the weights on this machine are.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command()
+def digest(
+    path: Annotated[Path, typer.Argument(help="A GGUF file, or a folder of safetensors.")],
+    must_be: Annotated[
+        str, typer.Option(help="The digest they must have: exit 1 when they differ.")
+    ] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """The digest that `engine.weights_digest` pins: of a file, or of a folder's manifest."""
+    if not path.exists():
+        raise BadInput(f"there are no weights at {path}", accepted="a file or a folder")
+    found = model_digest(path)
+    if must_be and found != must_be:
+        raise WeightsDiffer(f"the weights at {path} differ", found=found, accepted=must_be)
+    if as_json:
+        give({"path": str(path), "digest": found})
+    else:
+        say(found)
