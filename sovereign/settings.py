@@ -63,11 +63,22 @@ class GatewaySettings(Section, frozen=True):
         Address,
         Meta(description="Where clients connect; anything but loopback needs a declared place."),
     ] = "127.0.0.1:8080"
+    tls_certificate: Annotated[
+        str, Meta(description="PEM file: certificate chain, leaf first; empty: plain HTTP.")
+    ] = ""
+    tls_key: Annotated[str, Meta(description="PEM file: its private key, not readable by all.")] = (
+        ""
+    )
     body_max_bytes: Annotated[Bytes, Meta(description="Largest request body.")] = 4_194_304
     answer_max_bytes: Annotated[Bytes, Meta(description="Largest answer relayed.")] = 33_554_432
     request_timeout_s: Annotated[Seconds, Meta(description="Longest time for one answer.")] = 300
     body_timeout_s: Annotated[Seconds, Meta(description="Longest wait for a request body.")] = 30
     concurrency_max: Annotated[Count, Meta(description="Requests answered at the same time.")] = 256
+
+    def __post_init__(self) -> None:
+        """Refuse half of TLS: it would be plain HTTP by mistake."""
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("tls_certificate and tls_key belong together")
 
 
 class ControllerSettings(Section, frozen=True):

@@ -3,15 +3,15 @@
 import shutil
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sovereign import __version__, fleet
+from sovereign import __version__, door, fleet
 from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
 from sovereign.errors import BadInput, NotDeployed, SovereignError
 from sovereign.policy import THIS_HOST
@@ -115,8 +115,9 @@ def _finish(state: deployment.Deployment, seconds: float) -> None:
             "place": _place_line(state.home),
         }
     )
-    if not is_loopback(state.home.settings.gateway.listen):
-        say("\nnot encrypted: put TLS in front, see SECURITY.md")
+    gateway = state.home.settings.gateway
+    if not gateway.tls_certificate and not is_loopback(gateway.listen):
+        say("\nnot encrypted: set gateway.tls_certificate and gateway.tls_key, see SECURITY.md")
     say("\nnext")
     say("  .venv/bin/sovereign status")
     say(f"  .venv/bin/sovereign audit prove {state.deployed.record}")
@@ -232,7 +233,7 @@ def status(home: HomeOption = None, as_json: JsonFlag = False) -> None:
         "version": __version__,
         "home": str(where.root),
         "gateway": {
-            "url": deployment.url_of(where.settings.gateway.listen),
+            "url": deployment.url_of(where.settings.gateway),
             "up": ready is not None,
             "ready": bool(ready),
         },
@@ -256,15 +257,12 @@ def _is_ready(home: Home) -> bool | None:
         home, "gateway", home.settings.gateway.listen
     ):
         return None
-    host, _, port = home.settings.gateway.listen.rpartition(":")
-    connection = HTTPConnection(host.strip("[]"), int(port), timeout=READY_TIMEOUT_S)
     try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == HTTPStatus.OK
+        with closing(door.connection(home.settings.gateway, READY_TIMEOUT_S)) as connection:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == HTTPStatus.OK
     except (OSError, HTTPException):
         return None
-    finally:
-        connection.close()
 
 
 def _engine_row(endpoint: object) -> dict[str, object]:
@@ -288,7 +286,7 @@ def _show(
     facts(
         {
             "home": where.root,
-            "gateway": deployment.url_of(where.settings.gateway.listen),
+            "gateway": deployment.url_of(where.settings.gateway),
             "place": _place_line(where),
         }
     )

@@ -10,6 +10,7 @@ from sovereign.audit.trail import Trail
 from sovereign.errors import ProcessFailed
 from sovereign.gateway.app import Gateway
 from sovereign.gateway.listener import BoundedProtocol
+from sovereign.gateway.tls import LOOK_EVERY_S, Certificate
 from sovereign.policy import Policy
 from sovereign.registry import utcnow
 from sovereign.settings import Home, refuse_undeclared
@@ -24,13 +25,16 @@ def serve(home: Home, policy: Policy) -> None:
     Raises:
         DeclarationMissing: it should listen on more than loopback at an undeclared place.
         LogMissing, LogLocked: there is no log to write to, or another writer holds it.
+        SettingsUnreadable: the certificate or its key cannot be used.
         ProcessFailed: another program listens on its address, or this machine cannot.
     """
     refuse_undeclared(home.settings)
+    certificate = Certificate(home.settings.gateway) if home.settings.gateway.tls_key else None
     with Trail.open(home.audit, home.keys, "gateway", home.settings.site, utcnow) as trail:
         bound = _listen(home.settings.gateway.listen)
         _outlive_signals()
-        uvicorn.Server(listening(Gateway(home, policy, trail))).run(sockets=[bound])
+        config = listening(Gateway(home, policy, trail), certificate)
+        uvicorn.Server(config).run(sockets=[bound])
     eventlog.emit("gateway-log-closed")
 
 
@@ -49,7 +53,7 @@ def _listen(address: str) -> socket.socket:
         ) from error
 
 
-def listening(gateway: Gateway) -> uvicorn.Config:
+def listening(gateway: Gateway, certificate: Certificate | None = None) -> uvicorn.Config:
     """How a gateway is served: nothing of a request is logged, and every wait ends."""
     host, _, port = gateway.home.settings.gateway.listen.rpartition(":")
     return uvicorn.Config(
@@ -65,6 +69,9 @@ def listening(gateway: Gateway) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=DRAIN_S,
+        ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
+        callback_notify=certificate.look if certificate else None,
+        timeout_notify=LOOK_EVERY_S,
     )
 
 

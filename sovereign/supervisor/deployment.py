@@ -8,7 +8,7 @@ prints: a step returns one line saying what is now true, and the command line sh
 import http.client
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from sovereign import fleet
+from sovereign import door, fleet
 from sovereign import policy as policies
 from sovereign import settings as settings_files
 from sovereign.audit import trail
@@ -33,7 +33,7 @@ from sovereign.keystore import Key, Keystore, new_id
 from sovereign.policy import THIS_HOST, Policy
 from sovereign.registry import Endpoint, Registry, utcnow
 from sovereign.residency import Question, decide
-from sovereign.settings import Home
+from sovereign.settings import GatewaySettings, Home
 from sovereign.supervisor import control, engine
 
 ENDPOINT_WITHIN_S = {"llamacpp": 60.0, "ollama": 120.0, "vllm": 240.0}
@@ -84,14 +84,15 @@ class Deployment:
     @property
     def base_url(self) -> str:
         """What a client sets as its server; without `/v1`."""
-        return url_of(self.home.settings.gateway.listen)
+        return url_of(self.home.settings.gateway)
 
 
-def url_of(listen: str) -> str:
+def url_of(gateway: GatewaySettings) -> str:
     """The address for clients; where every interface listens, `HOST` is theirs to fill in."""
-    host, _, port = listen.rpartition(":")
+    host, _, port = gateway.listen.rpartition(":")
     everywhere = not host.strip("[]0.:")
-    return f"http://HOST:{port}" if everywhere else f"http://{listen}"
+    at = f"HOST:{port}" if everywhere else gateway.listen
+    return f"{door.scheme(gateway)}://{at}"
 
 
 Step = Callable[[Deployment], str]
@@ -404,23 +405,21 @@ def _call(
     body: dict[str, object] | None,
     more: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[int, str, str]:
-    host, _, port = deployment.home.settings.gateway.listen.rpartition(":")
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=REQUEST_TIMEOUT_S)
     headers = {"content-type": "application/json", **more}
+    content = None if body is None else msgspec.json.encode(body)
+    gateway = deployment.home.settings.gateway
     try:
-        content = None if body is None else msgspec.json.encode(body)
-        connection.request(method, path, content, headers)
-        response = connection.getresponse()
-        answer = response.read().decode(errors="replace")
-        return response.status, response.getheader("x-sovereign-record", ""), answer
+        with closing(door.connection(gateway, REQUEST_TIMEOUT_S)) as connection:
+            connection.request(method, path, content, headers)
+            response = connection.getresponse()
+            answer = response.read().decode(errors="replace")
+            return response.status, response.getheader("x-sovereign-record", ""), answer
     except (OSError, http.client.HTTPException) as error:
         raise EngineUnhealthy(
             "the gateway does not answer",
             found=type(error).__name__,
             next_step=f"read {deployment.home.logs}/gateway.*.log",
         ) from error
-    finally:
-        connection.close()
 
 
 def verify_logs(deployment: Deployment) -> str:

@@ -457,7 +457,7 @@ def test_a_listener_beyond_loopback_is_told_that_nothing_is_encrypted(
     state = deploy.deployment.Deployment(where, choices, POLICY, deploy.deployment.Deployed())
     deploy._finish(state, 1.0)
     out = capsys.readouterr().out
-    assert ("not encrypted: put TLS in front, see SECURITY.md" in out) is said
+    assert ("not encrypted: set gateway.tls_certificate" in out) is said
     assert ("base URL    http://HOST:8080" in out) is said
 
 

@@ -16,9 +16,11 @@ def new_key(host: Host) -> str:
     return str(json.loads(made)["key"])
 
 
-def chat(lab: Lab, host: Host, key: str, model: str = DEFAULT_MODEL) -> dict[str, Any]:
-    """What came back: `status`, `headers` and `answer`."""
-    done = lab.call(*client(host, key, model))
+def chat(
+    lab: Lab, host: Host, key: str, model: str = DEFAULT_MODEL, certificate: str = ""
+) -> dict[str, Any]:
+    """What came back: `status`, `headers` and `answer`. With a certificate it is asked over TLS."""
+    done = lab.call(*client(host, key, model, certificate))
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
@@ -30,10 +32,13 @@ def chat_status(lab: Lab, host: Host, key: str, model: str = DEFAULT_MODEL) -> i
     return int(json.loads(done.stdout)["status"]) if done.returncode == 0 else 0
 
 
-def client(host: Host, key: str, model: str = DEFAULT_MODEL) -> tuple[str, ...]:
+def client(
+    host: Host, key: str, model: str = DEFAULT_MODEL, certificate: str = ""
+) -> tuple[str, ...]:
     """The command that asks."""
-    url = f"http://{host.address}:{GATEWAY_PORT}"
-    return (sys.executable, "-m", "tests.hosts.chat", url, key, model)
+    url = f"{'https' if certificate else 'http'}://{host.address}:{GATEWAY_PORT}"
+    more = (certificate,) if certificate else ()
+    return (sys.executable, "-m", "tests.hosts.chat", url, key, model, *more)
 
 
 def records_of(host: Host, decision: str) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,10 @@
-"""A client in the lab: `python -m tests.hosts.chat URL KEY MODEL` prints what came back."""
+"""A client in the lab: `python -m tests.hosts.chat URL KEY MODEL [CERTIFICATE]` says the answer.
+
+With a certificate it talks TLS, and to whoever shows that certificate alone.
+"""
 
 import json
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -8,7 +12,7 @@ import urllib.request
 QUESTION = "The capital of France is"
 
 
-def main(url: str, key: str, model: str) -> None:
+def main(url: str, key: str, model: str, certificate: str = "") -> None:
     """Ask one question; print status, headers and answer as JSON."""
     body = {
         "model": model,
@@ -21,7 +25,12 @@ def main(url: str, key: str, model: str) -> None:
         json.dumps(body).encode(),
         {"authorization": f"Bearer {key}", "content-type": "application/json"},
     )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if certificate:
+        context = ssl.create_default_context(cafile=certificate)
+        context.check_hostname = False  # it is asked by its address
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    opener = urllib.request.build_opener(*handlers)
     try:
         with opener.open(request, timeout=120) as answer:
             _show(answer.status, dict(answer.headers), answer.read())

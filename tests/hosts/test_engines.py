@@ -18,6 +18,7 @@ from testinfra.host import Host as Seen
 from sovereign.engines import ENGINES
 from sovereign.engines.digest import model_digest
 from sovereign.engines.environment import parse, unmet
+from tests.gateway.certificates import issued
 from tests.hosts.asking import chat, chat_status, new_key, records_of
 from tests.hosts.playing import Played, Site
 from tests.hosts.spec import EXPOSURE_MAX
@@ -65,7 +66,13 @@ def with_ollama(
     with tarfile.open(archive, "w:gz", compresslevel=1) as packed:
         packed.add(ollama.program(), "bin/ollama")
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    said = {"engine_ollama_archive": str(archive), "engine_ollama_sha256": digest}
+    tls = issued(archive.parent / "tls", "ollama.lab")
+    said = {
+        "engine_ollama_archive": str(archive),
+        "engine_ollama_sha256": digest,
+        "gateway_tls_certificate": str(tls.certificate),
+        "gateway_tls_key": str(tls.key),
+    }
     with lab.host("ollama") as host:
         yield serving(host, replace(site, engine="ollama"), **said)
 
@@ -99,7 +106,8 @@ def answers_and_records(lab: Lab, it: Serving) -> None:
     """The story every engine must tell."""
     assert it.first.exit_code == 0, it.first.output[-6000:]
     key = new_key(it.host)
-    answer = chat(lab, it.host, key, it.site.model)
+    certificate = str(it.said.get("gateway_tls_certificate", ""))
+    answer = chat(lab, it.host, key, it.site.model, certificate)
     assert answer["status"] == 200, answer
     assert answer["headers"]["x-sovereign-place"] == "own:lab"
     assert answer["answer"]["usage"]["completion_tokens"] > 0
@@ -140,6 +148,17 @@ def changes_nothing_again(it: Serving) -> None:
 def test_a_host_with_ollama_answers_and_records(lab: Lab, with_ollama: Serving) -> None:
     """A stack that says `engine: ollama` is the same promise with another program."""
     answers_and_records(lab, with_ollama)
+
+
+@pytest.mark.engine
+@pytest.mark.go
+def test_a_host_with_a_certificate_answers_nobody_in_the_clear(
+    lab: Lab, with_ollama: Serving
+) -> None:
+    """A key that travels in the clear once is a key to be revoked."""
+    assert chat_status(lab, with_ollama.host, new_key(with_ollama.host)) == 0
+    seen = with_ollama.seen.file("/etc/sovereign/tls/key.pem")
+    assert (seen.user, seen.group, seen.mode) == ("root", "sovereign-gateway", 0o640)
 
 
 @pytest.mark.engine

@@ -16,12 +16,13 @@ from sovereign.settings import (
     Settings,
 )
 
+DIGEST = f"sha256:{0:064x}"
 ODD = Settings(
     site="a-site.example",
     profile="immune",
     place="own:no",
     policies="/a folder/with: colon",
-    engine=EngineSettings("vllm", "tiny-mixtral", "/wei ghts/#1", "[::1]:65535", 99),
+    engine=EngineSettings("vllm", "tiny-mixtral", "/wei ghts/#1", DIGEST, "[::1]:65535", 99),
     gateway=GatewaySettings("0.0.0.0:1", concurrency_max=1),
     controller=ControllerSettings(1, 3600, "/run/s"),
     paths=PathSettings(audit="/no", keys="yes", logs="0x1f", run="2026-11-24"),
