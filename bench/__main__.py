@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from bench import audit, gateway, machine
+from bench import audit, audit_scale, gateway, machine
 from bench.figures import CheckFailed, Result, document, lines, write
 
 OUT = Path(__file__).with_name("out")
@@ -26,7 +27,11 @@ class Benchmark(Protocol):
         ...
 
 
-BENCHMARKS: dict[str, Benchmark] = {"audit": audit.run, "gateway": gateway.run}
+BENCHMARKS: dict[str, Benchmark] = {
+    "audit": audit.run,
+    "gateway": gateway.run,
+    "scale": audit_scale.run,
+}
 
 
 def main(
@@ -39,9 +44,12 @@ def main(
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what we started ends too
     chosen.out.mkdir(parents=True, exist_ok=True)
+    measure = benchmarks[chosen.name]
+    if chosen.entries is not None:
+        measure = partial(audit_scale.run, entries=chosen.entries)
     seen, began, at = machine.look(chosen.out), time.monotonic(), datetime.now(UTC)
     try:
-        result = benchmarks[chosen.name](chosen.out, quick=chosen.quick)
+        result = measure(chosen.out, quick=chosen.quick)
     except CheckFailed as failed:
         print(f"{chosen.name}: {failed}", file=sys.stderr)
         return 1
@@ -60,10 +68,13 @@ def _arguments(
     parser.add_argument("name", nargs="?", choices=benchmarks, help="which benchmark")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
     parser.add_argument("--quick", action="store_true", help="phases of 2 s, to see that it works")
+    parser.add_argument("--entries", type=int, help="of the greatest log, for scale alone")
     parser.add_argument("--out", type=Path, default=OUT, help="folder for NAME.json")
     chosen = parser.parse_args(words)
     if not chosen.list and chosen.name is None:
         parser.error("say which benchmark, or --list")
+    if chosen.entries is not None and (chosen.name != "scale" or chosen.entries < 1000):
+        parser.error("--entries goes with scale, and is at least 1000")
     return chosen
 
 

@@ -1,6 +1,7 @@
 """The audit log beside the raw limit of the same disk, and beside Tessera's checker when built.
 
-    ours     append one record and wait; append in groups; verify; prove; reopen after a kill
+    ours     append one record and wait, alone and among 64 callers; append in groups; verify;
+             prove; reopen after a kill; start the command line
     disk     the same bytes, written and synced by themselves; the same entries, hashed and written
     tessera  its independent `fsck` over the very log that ours wrote and verified
 
@@ -12,7 +13,6 @@ the kill is there after it; else there are no figures.
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,8 +21,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from bench.audit_concurrent import CALLERS, concurrent
+from bench.audit_fsck import fsck, timed_fsck
 from bench.figures import CheckFailed, Result, Target, milliseconds, ratios
 from bench.processes import said, started
+from bench.starting import starts
 from bench.unfinished import STREAM, WRITER, folder_of, opened
 from bench.waiting import Counting, completion
 from sovereign import fleet, settings
@@ -31,13 +34,10 @@ from sovereign.audit.checkpoint import Checkpoint
 from sovereign.audit.log import GROUP_MAX, JOURNAL_MAX_BYTES, QUEUE_MAX, Log, utcnow
 from sovereign.audit.merkle import TILE_WIDTH
 from sovereign.audit.note import SignerKey, VerifierKey
-from sovereign.engines.installed import cache_folder
 from sovereign.settings import Home, Settings
 
 BLOCK = 100
 """Single appends in a row, before the bare disk has its turn."""
-FSCK_WITHIN_S = 300.0
-FSCK_WORKERS = 2
 _SEED = 20261124
 
 
@@ -49,19 +49,26 @@ class Plan:
     grouped: int
     proofs: int
     reopenings: int
+    each: int  # of `CALLERS` at once
+    starts: int
     batch: int = QUEUE_MAX // 4
 
 
-FULL = Plan(blocks=30, grouped=500_000, proofs=2_000, reopenings=5)
-QUICK = Plan(blocks=4, grouped=20_000, proofs=200, reopenings=1)
+FULL = Plan(blocks=30, grouped=500_000, proofs=2_000, reopenings=5, each=300, starts=15)
+QUICK = Plan(blocks=4, grouped=20_000, proofs=200, reopenings=1, each=10, starts=2)
 
 TARGETS = (
     Target("ours.append_p50_ms", "at most", 0.4),
     Target("ours.append_p99_ms", "at most", 1),
+    Target("ours.concurrent_p50_syncs", "at most", 6),
+    Target("ours.concurrent_p99_ms", "at most", 2),
+    Target("ours.kept_p99_us", "at most", 50),
     Target("ours.grouped_per_s", "at least", 60_000),
     Target("ours.verified_per_s", "at least", 500_000),
     Target("ours.proof_p50_ms", "at most", 5),
     Target("ours.reopening_max_ms", "at most", 1000),
+    Target("ours.version_p50_ms", "at most", 150),
+    Target("ours.verify_p50_ms", "at most", 150),
 )
 
 
@@ -77,20 +84,31 @@ def run(folder: Path, *, quick: bool) -> Result:
 def _measure(work: Path, plan: Plan) -> Result:
     home = _prepare(work / "home")
     single_s, synced_s = _singles(home, work / "raw", plan)
+    waits = concurrent(home, WRITER, plan.each)
     grouped_per_s = _grouped(home, plan)
     entries, size = _entries(home, plan), _size(home)
     verified_per_s = size / _timed_verification(home)
     proofs_s = _proofs(home, plan)
     reopened_s, journal_bytes = _reopenings(work, plan)
+    started_s = starts(work, plan.starts)
+    sync_ms = milliseconds(synced_s, 0.50)
     ours = {
         "append_p50_ms": milliseconds(single_s, 0.50),
         "append_p99_ms": milliseconds(single_s, 0.99),
+        "concurrent_p50_ms": milliseconds(waits.waited_s, 0.50),
+        "concurrent_p99_ms": milliseconds(waits.waited_s, 0.99),
+        "concurrent_p50_syncs": milliseconds(waits.waited_s, 0.50) / sync_ms,
+        "kept_p50_us": milliseconds(waits.kept_s, 0.50) * 1000,
+        "kept_p99_us": milliseconds(waits.kept_s, 0.99) * 1000,
         "grouped_per_s": grouped_per_s,
         "verified_per_s": verified_per_s,
         "proof_p50_ms": milliseconds(proofs_s, 0.50),
         "proof_p99_ms": milliseconds(proofs_s, 0.99),
         "reopening_p50_ms": milliseconds(reopened_s, 0.50),
         "reopening_max_ms": milliseconds(reopened_s, 1),
+        "version_p50_ms": milliseconds(started_s["version"], 0.50),
+        "verify_p50_ms": milliseconds(started_s["verify"], 0.50),
+        "bytes_per_record": _bytes_per_record(home),
     }
     disk = {
         "append_p50_ms": milliseconds(synced_s, 0.50),
@@ -100,16 +118,26 @@ def _measure(work: Path, plan: Plan) -> Result:
     }
     figures: dict[str, Mapping[str, float]] = {"ours": ours, "disk": disk}
     pairs: dict[str, Mapping[str, float]] = {"ours/disk": ratios(ours, disk)}
-    notes = {"proofs": f"out of a log of {size} entries, in process; the target is for ten million"}
-    fsck = _fsck()
-    if fsck is None:
+    notes = {"proofs": f"out of a log of {size} entries, in process; `scale` has ten million"}
+    checker = fsck()
+    if checker is None:
         notes["tessera"] = "peer not built"
     else:
-        figures["tessera"] = {"verified_per_s": size / _timed_fsck(fsck, home, work)}
+        figures["tessera"] = {
+            "verified_per_s": size / timed_fsck(checker, folder_of(home), _vkey(home), work)
+        }
         pairs["ours/tessera"] = ratios(ours, figures["tessera"])
     return Result(
         figures, pairs, TARGETS, _checks(plan, size), _settings(plan, journal_bytes), notes
     )
+
+
+def _bytes_per_record(home: Home) -> float:
+    """Bytes on disk of full bundles and tiles for each record in them."""
+    tile = folder_of(home) / "tile"
+    full = [path for path in tile.rglob("*") if path.is_file() and ".p/" not in str(path)]
+    records = _size(home) // TILE_WIDTH * TILE_WIDTH
+    return sum(path.stat().st_size for path in full) / records
 
 
 def _prepare(root: Path) -> Home:
@@ -285,35 +313,6 @@ def _hashed(entries: list[bytes]) -> float:
     return len(entries) / (time.perf_counter() - began)
 
 
-def _fsck() -> Path | None:
-    """Tessera's checker, where the tests built it."""
-    built = [p for p in cache_folder(os.environ).glob("tessera-*/fsck") if os.access(p, os.X_OK)]
-    return max(built, key=lambda path: path.stat().st_mtime, default=None)
-
-
-def _timed_fsck(fsck: Path, home: Home, work: Path) -> float:
-    """Seconds in which it checks our log, its start included.
-
-    Raises:
-        CheckFailed: it does not accept the log, or takes too long.
-    """
-    public = work / "log.pub"
-    public.write_text(f"{_vkey(home)}\n")
-    command = [
-        *(str(fsck), f"--storage_url={folder_of(home).as_uri()}/", f"--public_key={public}"),
-        *("--ui=false", "-N", str(FSCK_WORKERS)),
-    ]
-    began = time.perf_counter()
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=FSCK_WITHIN_S, check=False)
-    except subprocess.TimeoutExpired:
-        raise CheckFailed("Tessera's fsck took too long") from None
-    seconds = time.perf_counter() - began
-    if done.returncode != 0:
-        raise CheckFailed(f"Tessera's fsck refuses the log: {done.stderr.decode()[-500:]}")
-    return seconds
-
-
 def _checks(plan: Plan, size: int) -> dict[str, int]:
     return {
         "entries_verified": size,
@@ -326,6 +325,8 @@ def _settings(plan: Plan, journal_bytes: int) -> dict[str, float]:
     return {
         "single_appends": plan.blocks * BLOCK,
         "grouped_appends": plan.grouped,
+        "callers": CALLERS,
+        "concurrent_appends": CALLERS * plan.each,
         "group_max": GROUP_MAX,
         "frame_bytes": len(_frame()),
         "journal_bytes_at_the_kill": journal_bytes,

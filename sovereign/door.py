@@ -6,9 +6,13 @@ trust that one alone, and the name in it, which is for clients elsewhere, does n
 
 import ssl
 from http.client import HTTPConnection, HTTPSConnection
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from sovereign.settings import GatewaySettings
+
+ON_LOOPBACK = {str(IPv4Address(0)): "127.0.0.1", f"[{IPv6Address(0)}]": "::1"}
+"""Addresses that mean every one of this host's, and the one it is asked at."""
 
 
 def connection(gateway: GatewaySettings, timeout_s: float) -> HTTPConnection:
@@ -18,7 +22,7 @@ def connection(gateway: GatewaySettings, timeout_s: float) -> HTTPConnection:
         OSError: the certificate cannot be read.
     """
     host, _, port = gateway.listen.rpartition(":")
-    host = host.strip("[]")
+    host = ON_LOOPBACK.get(host, host).strip("[]")
     if not gateway.tls_certificate:
         return HTTPConnection(host, int(port), timeout=timeout_s)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -6,6 +6,9 @@ SovereignError
     DeclarationMissing        place-undeclared
     WeightsDiffer             weights-differ
     AuditFinding              audit-finding
+    SubjectHeld               subject-held
+    StandbyBehind             standby-behind
+    RestoreRefused            restore-refused
   BadInput                  a file or an argument does not mean anything        exit 2
                               bad-input, where no narrower word below fits
     PolicyUnreadable          policy-unreadable
@@ -20,6 +23,8 @@ SovereignError
     LogMissing                log-missing
     LogUnwritable             log-unwritable
     KeyMissing                key-missing
+    LogKeyUnusable            log-key-unusable
+    LogUnreachable            log-unreachable
     TileMissing               tile-missing
     EngineMissing             engine-missing
     EngineUnhealthy           engine-unhealthy
@@ -27,6 +32,7 @@ SovereignError
     StateUnreadable           state-unreadable
     ProcessFailed             process-failed
     PlannerUnavailable        planner-unavailable
+    StandbyUnreachable        standby-unreachable
   Broken                    our own rule does not hold; stop and look           exit 70
     JournalDamaged            journal-damaged
     HistorySplit              history-split
@@ -113,6 +119,24 @@ class AuditFinding(Refused):
     code = "audit-finding"
 
 
+class SubjectHeld(Refused):
+    """A person's records are under a legal hold. Nothing was erased."""
+
+    code = "subject-held"
+
+
+class StandbyBehind(Refused):
+    """The standby lacks acknowledged records that are older than the recovery point."""
+
+    code = "standby-behind"
+
+
+class RestoreRefused(Refused):
+    """A log was not put back: something stands there, or the copy is not to be trusted."""
+
+    code = "restore-refused"
+
+
 class BadInput(SovereignError):
     """A file or an argument does not mean anything. Nothing was changed."""
 
@@ -193,6 +217,18 @@ class KeyMissing(Unavailable):
     code = "key-missing"
 
 
+class LogKeyUnusable(Unavailable):
+    """The key that signs a log cannot be had, or others can read it. Nothing was written."""
+
+    code = "log-key-unusable"
+
+
+class LogUnreachable(Unavailable):
+    """A log could not be fetched, or not as a log is served. Nothing can be said about it."""
+
+    code = "log-unreachable"
+
+
 class TileMissing(Unavailable):
     """Storage has lost a hash or a bundle it once published."""
 
@@ -233,6 +269,12 @@ class PlannerUnavailable(Unavailable):
     """The engine that plans could not be had, started, or asked. Nothing was decided."""
 
     code = "planner-unavailable"
+
+
+class StandbyUnreachable(Unavailable):
+    """The standby did not answer. What is new waits here and is sent by the next round."""
+
+    code = "standby-unreachable"
 
 
 class Broken(SovereignError):

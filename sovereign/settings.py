@@ -7,6 +7,7 @@ Nothing here opens a socket or reads a clock.
 
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +16,6 @@ from msgspec import Meta, Struct, field
 
 from sovereign.errors import DeclarationMissing, PolicyUnreadable, SettingsUnreadable
 from sovereign.policy import THIS_HOST
-from sovereign.policy.yamlfile import read_as
 from sovereign.residency import is_loopback
 
 FILE_NAME = "sovereign.yaml"
@@ -93,6 +93,21 @@ class ControllerSettings(Section, frozen=True):
     ] = ""
 
 
+class StandbySettings(Section, frozen=True):
+    """standby: the second machine that the logs are sent to."""
+
+    url: Annotated[
+        str, Meta(description="Address of its receiver (https); empty: nothing is sent.")
+    ] = ""
+    token_file: Annotated[str, Meta(description="File with the secret it is called with.")] = ""
+    tls_ca: Annotated[str, Meta(description="Certificates its own is trusted by.")] = ""
+    tls_cert: Annotated[str, Meta(description="Certificate it is shown, when it asks.")] = ""
+    tls_key: Annotated[str, Meta(description="Private key of that certificate.")] = ""
+    recovery_point_s: Annotated[
+        Seconds, Meta(description="How long a record may be on this machine alone.")
+    ] = 10
+
+
 class PathSettings(Section, frozen=True):
     """paths: where things lie; an empty path is derived from SOVEREIGN_HOME."""
 
@@ -122,6 +137,7 @@ class Settings(Section, frozen=True):
     engine: EngineSettings = field(default_factory=EngineSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     controller: ControllerSettings = field(default_factory=ControllerSettings)
+    standby: StandbySettings = field(default_factory=StandbySettings)
     paths: PathSettings = field(default_factory=PathSettings)
 
 
@@ -180,6 +196,19 @@ class Home:
         return Path(self.settings.policies) if self.settings.policies else None
 
 
+class Round(Struct, frozen=True):
+    """How the last sending to the standby went: `code` is "" when it went well."""
+
+    at: datetime
+    code: str
+    behind_s: int
+
+
+def standby_file(home: Home) -> Path:
+    """Where whoever sends to the standby says how it went; whoever watches reads it there."""
+    return home.run / "standby.json"
+
+
 def default_root() -> Path:
     """`SOVEREIGN_HOME`, else the state folder of the XDG base directory specification."""
     chosen = os.environ.get("SOVEREIGN_HOME")
@@ -202,6 +231,8 @@ def load(root: Path | None = None, file: Path | None = None) -> Home:
             raise SettingsUnreadable(f"{file}: there is no such file")
         return Home(root, Settings())
     try:
+        from sovereign.policy.yamlfile import read_as  # slow to import, and often not read
+
         return Home(root, read_as(path, Settings))
     except PolicyUnreadable as error:
         raise SettingsUnreadable(

@@ -5,12 +5,11 @@ under the origin's name. One signed checkpoint fixes every entry before it for e
 """
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass
 
 from sovereign.audit.merkle import HASH_BYTES
-from sovereign.audit.note import SignerKey, VerifierKey, open_note, sign
+from sovereign.audit.note import SignerKey, VerifierKey, from_base64, open_note, sign
 
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 
@@ -36,13 +35,16 @@ def read(note: bytes, key: VerifierKey) -> Checkpoint | None:
     the specification asks.
     """
     text = open_note(note, key)
-    if text is None:
-        return None
+    return None if text is None else parse(text)
+
+
+def parse(text: str) -> Checkpoint | None:
+    """The checkpoint that a note's text says, whoever has signed it; None when it is none."""
     lines = text.split("\n")
     if len(lines) < 4 or not lines[0] or not _SIZE.fullmatch(lines[1]):
         return None
     try:
-        root = base64.b64decode(lines[2], validate=True)
-    except binascii.Error:
+        root = from_base64(lines[2])
+    except ValueError:
         return None
     return Checkpoint(lines[0], int(lines[1]), root) if len(root) == HASH_BYTES else None

@@ -63,7 +63,8 @@ def parse(data: bytes) -> Journal:
     """Read a journal file.
 
     Raises:
-        JournalDamaged: it does not begin with a base, or a frame that is not the last is bad.
+        JournalDamaged: it does not begin with a base, a frame that is not the last is bad, or a
+            whole frame holds no group.
     """
     kind, payload, position = _next(data, 0)
     if kind != BASE or len(payload) != 8 + HASH_BYTES:
@@ -104,4 +105,11 @@ def _refuse_if_followed(data: bytes, position: int) -> None:
 def _group(payload: bytes) -> Group:
     first, length = int.from_bytes(payload[:8], "big"), int.from_bytes(payload[8:12], "big")
     bundle, note = payload[12 : 12 + length], payload[12 + length :]
-    return Group(first, tuple(tiles.unpack(bundle)), note)
+    try:
+        if len(payload) < 12 or len(bundle) < length:
+            raise ValueError("the group ends in the middle of its bundle")
+        return Group(first, tuple(tiles.unpack(bundle)), note)
+    except ValueError as error:
+        raise JournalDamaged(
+            f"a group in the journal is none: {error}", next_step="restore the log"
+        ) from None

@@ -25,19 +25,25 @@ is on the disk.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
-from sovereign.audit import checkpoint, journal, record
+from sovereign.audit import checkpoint, clockwise, journal, record, remembered
 from sovereign.audit.checkpoint import Checkpoint
 from sovereign.audit.disk import Disk
 from sovereign.audit.merkle import TILE_WIDTH, Tree, leaf_hash
 from sovereign.audit.note import SignerKey
 from sovereign.audit.store import Store
-from sovereign.audit.tiles import CHECKPOINT, pack
-from sovereign.errors import HistorySplit, LogMissing, LogUnwritable, TileDamaged
+from sovereign.audit.tiles import CHECKPOINT, bundle_path, pack, unpack
+from sovereign.errors import (
+    HistorySplit,
+    LogMissing,
+    LogUnwritable,
+    RecordInvalid,
+    TileDamaged,
+)
 
 GROUP_MAX = 4096
 QUEUE_MAX = 65_536
@@ -62,13 +68,30 @@ def utcnow() -> datetime:
 class Waiter(Protocol):
     """Whoever waits for a record; called from the writer thread, once. What it raises is lost."""
 
-    def acknowledged(self, index: int) -> None:
-        """The record is durable at this index."""
+    def acknowledged(self, index: int) -> Callable[[], None] | None:
+        """The record is durable at this index.
+
+        What it returns is called after the whole group was told, once for all that return the
+        same: waking another thread for each record of a group costs more than writing it.
+        """
         ...
 
     def failed(self, error: LogUnwritable) -> None:
         """The record is not acknowledged; whether it is on the disk is not known."""
         ...
+
+
+class _Nobody:
+    """Waits for what the log itself has to say."""
+
+    def acknowledged(self, index: int) -> None:
+        return None
+
+    def failed(self, error: LogUnwritable) -> None:
+        return None
+
+
+_NOBODY = _Nobody()
 
 
 def create(disk: Disk, key: SignerKey, clock: Clock) -> None:
@@ -137,6 +160,19 @@ def _tell(hear: Callable[[_News], None], news: _News) -> None:
         hear(news)
 
 
+def _acknowledge(first: int, waiters: list[Waiter]) -> None:
+    """Tell a group of waiters, the first of which waits for entry `first`; then wake theirs."""
+    wakes: dict[Callable[[], None], None] = {}
+    for index, waiter in enumerate(waiters, first):
+        with suppress(Exception):
+            wake = waiter.acknowledged(index)
+            if wake is not None:
+                wakes[wake] = None
+    for wake in wakes:
+        with suppress(Exception):
+            wake()
+
+
 class Log:
     """An open log. Appending is safe from any thread; one thread of its own writes.
 
@@ -145,8 +181,12 @@ class Log:
     since when entries stand in the journal too, where no retention run would find them.
     """
 
-    def __init__(self, disk: Disk, key: SignerKey, clock: Clock) -> None:
+    def __init__(
+        self, disk: Disk, key: SignerKey, clock: Clock, past: Iterable[bytes] = ()
+    ) -> None:
         """Open: take the lock, recover, and note in the log that a writer took it up again.
+
+        `past` are checkpoints remembered outside the log; it must continue every one of them.
 
         Raises:
             LogMissing: there is no log here.
@@ -157,8 +197,10 @@ class Log:
         self._disk = disk
         self._key = key
         self._clock = clock
+        self._past = tuple(past)
         self.failure: LogUnwritable | None = None
         self._queue: deque[tuple[bytes, Waiter]] = deque()
+        self._latest: datetime | None = None  # the time of the newest record
         self._wake = threading.Condition()
         self._closing = False
         self._sealing = False
@@ -202,6 +244,8 @@ class Log:
             raise TileDamaged(f"the tiles of {self.origin} are not those that were settled")
         served = self._served()
         entries = self._replay(found, served)
+        known, read = self._key.verifier, self._disk.read
+        remembered.refuse_split(self._past, known, read, found.base, entries)
         if entries:
             self._store.publish(self._tree, entries, self._note())
         up_to_date = served is not None and served.size == found.base
@@ -237,8 +281,7 @@ class Log:
         for group in found.groups:
             if group.first != self._tree.size:
                 raise HistorySplit(f"the journal of {self.origin} skips from {self._tree.size}")
-            for entry in group.entries:
-                self._tree.append(leaf_hash(entry))
+            self._tree.extend([leaf_hash(entry) for entry in group.entries])
             entries += group.entries
             self._refuse_split(checkpoint.read(group.note, self._key.verifier), covers=True)
             self._refuse_split(served)
@@ -264,7 +307,21 @@ class Log:
             "ended": "cleanly" if clean else "in-a-crash",
             "torn_bytes": torn_bytes,
         }
-        self._commit([record.encode("log-reopened", fields, self._clock())])
+        now = self._clock()
+        self._latest = self._last_time()
+        self._commit([*self._set_back(now), record.encode("log-reopened", fields, now)])
+
+    def _last_time(self) -> datetime | None:
+        """When the last entry was recorded; None when it is the first, is erased or unreadable."""
+        tail = self._store.tail
+        if self._tree.size == 1:
+            return None
+        with suppress(ValueError, RecordInvalid):
+            if not tail:
+                bundle = self._disk.read(bundle_path(self._tree.size // TILE_WIDTH - 1))
+                tail = unpack(bundle) if bundle else []
+            return record.time_of(tail[-1]) if tail else None
+        return None
 
     # --- the writer's thread ----------------------------------------------------------------
 
@@ -275,7 +332,8 @@ class Log:
             RecordInvalid: it is not as the table says. Nothing was queued.
             LogUnwritable: the log has stopped, is closed, or its queue is full.
         """
-        entry = record.encode(kind, fields, self._clock())
+        now = self._clock()
+        entry = record.encode(kind, fields, now)
         with self._wake:
             if self.failure is not None:
                 raise self.failure
@@ -284,8 +342,18 @@ class Log:
                     f"the log {self.origin} takes no more: "
                     + ("it is closed" if self._closing else f"{QUEUE_MAX} records wait")
                 )
+            self._queue.extend((note, _NOBODY) for note in self._set_back(now))
             self._queue.append((entry, waiter))
             self._wake.notify()
+
+    def _set_back(self, now: datetime) -> list[bytes]:
+        """What has to be said before a record of this time: that the clock was set back."""
+        before = self._latest
+        if before is None or not clockwise.went_back(before, now):
+            self._latest = now if before is None else max(before, now)
+            return []
+        self._latest = now
+        return [record.encode(clockwise.RECORD, {"was": record.written(before)}, now)]
 
     def _write(self) -> None:
         group: list[tuple[bytes, Waiter]] = []
@@ -295,8 +363,7 @@ class Log:
                 if group:
                     first = self._tree.size
                     self._commit([entry for entry, _ in group])
-                    for i, (_, waiter) in enumerate(group):
-                        _tell(waiter.acknowledged, first + i)
+                    _acknowledge(first, [waiter for _, waiter in group])
                     group = []
                 if self._sealing:
                     self._fill()
@@ -321,7 +388,7 @@ class Log:
         self._sealing = False
         lacking = -self._tree.size % TILE_WIDTH
         if lacking:
-            now = self._clock()
+            now = max(self._clock(), self._latest or datetime.min.replace(tzinfo=UTC))
             self._commit([record.encode("filler", {}, now) for _ in range(lacking)])
         self._settle()
 
@@ -341,8 +408,7 @@ class Log:
     def _commit(self, entries: list[bytes]) -> None:
         """Steps 2 to 4: one frame, one fdatasync, for the whole group."""
         first = self._tree.size
-        for entry in entries:
-            self._tree.append(leaf_hash(entry))
+        self._tree.extend([leaf_hash(entry) for entry in entries])
         frame = journal.group_frame(first, pack(entries), self._note())
         self._file.write(frame)
         self._file.sync()

@@ -12,7 +12,7 @@ Rules that hold everywhere below:
     (h, i) is the root over the entries [i * 2**h, (i + 1) * 2**h). Only complete ones exist.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from sovereign.errors import OutOfRange
@@ -62,6 +62,31 @@ class Tree:
         self.size += 1
         self._add(0, leaf)
 
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """Add many leaf hashes: the same as `append` with each, without a call for each."""
+        done = 0
+        while done < len(leaves):
+            tile, peaks = self.edge[0], self._peaks[0]
+            part = leaves[done : done + TILE_WIDTH - len(tile)]
+            done += len(part)
+            self.size += len(part)
+            tile.extend(part)
+            for leaf in part:
+                width, node = 1, leaf
+                while peaks and peaks[-1][0] == width:
+                    width, node = 2 * width, sha256(b"\x01" + peaks.pop()[1] + node).digest()
+                peaks.append((width, node))
+            if len(tile) == TILE_WIDTH:
+                self._finish(0)
+
+    def append_tile(self, root: bytes) -> None:
+        """Add the 256 leaves of a full tile of level 0 by the root over them.
+
+        The size must be a multiple of 256; this tile is not handed to `finished`.
+        """
+        self.size += TILE_WIDTH
+        self._add(1, root)
+
     def _add(self, level: int, node: bytes) -> None:
         if level == len(self.edge):
             self.edge.append([])
@@ -69,11 +94,13 @@ class Tree:
         tile, peaks = self.edge[level], self._peaks[level]
         tile.append(node)
         _add_peak(peaks, node)
-        if len(tile) < TILE_WIDTH:
-            return
-        (_, whole) = peaks.pop()
+        if len(tile) == TILE_WIDTH:
+            self._finish(level)
+
+    def _finish(self, level: int) -> None:
+        (_, whole) = self._peaks[level].pop()
         index = (self.size >> (TILE_HEIGHT * (level + 1))) - 1
-        self.finished.append((level, index, b"".join(tile)))
+        self.finished.append((level, index, b"".join(self.edge[level])))
         self.edge[level] = []
         self._add(level + 1, whole)
 
@@ -169,7 +196,7 @@ def consistency_proof(read: ReadNode, old: int, size: int) -> list[bytes]:
 
 def root_from_inclusion(leaf: bytes, index: int, size: int, proof: list[bytes]) -> bytes | None:
     """Return the root that `proof` leads to, None if it has the wrong shape (RFC 9162, 2.1.3.2)."""
-    if not 0 <= index < size:
+    if not 0 <= index < size or len(leaf) != HASH_BYTES:
         return None
     node, last, root = index, size - 1, leaf
     for sibling in proof:

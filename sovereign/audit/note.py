@@ -37,7 +37,7 @@ class VerifierKey:
         return sha256(self.name.encode() + b"\n" + ED25519 + self.public).digest()[:4]
 
     def __str__(self) -> str:
-        return f"{self.name}+{self.id.hex()}+{_encoded(ED25519 + self.public)}"
+        return f"{self.name}+{self.id.hex()}+{to_base64(ED25519 + self.public)}"
 
     @classmethod
     def parse(cls, text: str) -> "VerifierKey":
@@ -52,7 +52,7 @@ class VerifierKey:
         except (IndexError, ValueError):
             raise _no_key(text) from None
         key = cls(name, blob[1:])
-        good = _can_name(name) and blob[:1] == ED25519 and len(blob) == 33
+        good = can_name(name) and blob[:1] == ED25519 and len(blob) == 33
         if not good or key.id.hex() != parts[1]:
             raise _no_key(text)
         return key
@@ -68,7 +68,7 @@ class SignerKey:
     @classmethod
     def generate(cls, name: str) -> "SignerKey":
         """Make a new key for `name`, which may hold no space, plus sign or newline."""
-        if not _can_name(name):
+        if not can_name(name):
             raise BadInput(f"{name!r} cannot name a key", accepted="no spaces, no plus signs")
         return cls(name, Ed25519PrivateKey.generate())
 
@@ -79,7 +79,7 @@ class SignerKey:
 
     def dump(self) -> str:
         """The secret as text, in the form Go's note package uses."""
-        blob = _encoded(ED25519 + self.private.private_bytes_raw())
+        blob = to_base64(ED25519 + self.private.private_bytes_raw())
         return f"{PRIVATE_PREFIX}{self.name}+{self.verifier.id.hex()}+{blob}\n"
 
     @classmethod
@@ -103,14 +103,18 @@ class SignerKey:
 def sign(text: str, key: SignerKey) -> bytes:
     """Return the note: `text`, which must end in a newline, with one signature."""
     signature = key.private.sign(text.encode())
-    line = f"{_SIGNATURE}{key.name} {_encoded(key.verifier.id + signature)}\n"
-    return (text + "\n" + line).encode()
+    return (text + "\n").encode() + signature_line(key.name, key.verifier.id + signature)
+
+
+def signature_line(name: str, blob: bytes) -> bytes:
+    """One signature as a note shows it: `blob` is key id and signature."""
+    return f"{_SIGNATURE}{name} {to_base64(blob)}\n".encode()
 
 
 def open_note(note: bytes, key: VerifierKey) -> str | None:
     """Return the note's text when `key` has signed it, else None. Other signatures do not count."""
     try:
-        text, signatures = _parts(note)
+        text, signatures = parts(note)
     except ValueError:
         return None
     public = Ed25519PublicKey.from_public_bytes(key.public)
@@ -125,7 +129,12 @@ def open_note(note: bytes, key: VerifierKey) -> str | None:
     return None
 
 
-def _parts(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
+def parts(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
+    """The text, and name and bytes of every signature; none of them is checked.
+
+    Raises:
+        ValueError: it is no note.
+    """
     if len(note) > NOTE_MAX_BYTES:
         raise ValueError("note too large")
     decoded = note.decode()
@@ -140,17 +149,19 @@ def _parts(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
     signatures = []
     for line in lines:
         name, space, blob = line.removeprefix(_SIGNATURE).partition(" ")
-        if not line.startswith(_SIGNATURE) or not space or not _can_name(name):
+        if not line.startswith(_SIGNATURE) or not space or not can_name(name):
             raise ValueError("not a signature line")
         signatures.append((name, from_base64(blob)))
     return text + "\n", signatures
 
 
-def _can_name(name: str) -> bool:
+def can_name(name: str) -> bool:
+    """Whether a key may be called so."""
     return bool(name) and not any(c.isspace() or c == "+" for c in name)
 
 
-def _encoded(data: bytes) -> str:
+def to_base64(data: bytes) -> str:
+    """Bytes as base64, in its one form."""
     return base64.b64encode(data).decode()
 
 
@@ -164,7 +175,7 @@ def from_base64(text: str) -> bytes:
         data = base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise ValueError("not base64") from error
-    if _encoded(data) != text:
+    if to_base64(data) != text:
         raise ValueError("not base64 in its one form")
     return data
 

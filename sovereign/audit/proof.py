@@ -22,13 +22,14 @@ from sovereign.audit.merkle import (
     HASH_BYTES,
     TILE_HEIGHT,
     TILE_WIDTH,
+    consistency_proof,
     fold,
     inclusion_proof,
     leaf_hash,
     root_from_inclusion,
 )
 from sovereign.audit.note import VerifierKey, from_base64
-from sovereign.audit.verify import Read, read_or_full
+from sovereign.audit.scan import Read, read_or_full
 from sovereign.errors import BadInput, TileDamaged, TileMissing
 
 HEADER = "c2sp.org/tlog-proof@v1"
@@ -68,13 +69,23 @@ def prove(read: Read, vkey: VerifierKey, index: int) -> bytes:
     return "\n".join(lines).encode() + b"\n" + raw
 
 
+def consistency(read: Read, old: int, size: int) -> list[bytes]:
+    """Return the hashes that show the log of `old` entries to be a prefix of that of `size`.
+
+    Raises:
+        OutOfRange: `old` is not between 1 and `size`.
+        TileMissing, TileDamaged: a tile is gone or too short.
+    """
+    return consistency_proof(_nodes(read, size), old, size)
+
+
 def check(proof: bytes, vkey: VerifierKey) -> Proven | None:
     """Return what the proof shows, None when it shows nothing under this key.
 
     Raises:
         BadInput: it is no proof at all, or one without its record.
     """
-    index, entry, hashes, note = _parse(proof)
+    index, entry, hashes, note = parse(proof)
     signed = checkpoint.read(note, vkey)
     if signed is None or signed.origin != vkey.name or index >= signed.size:
         return None
@@ -83,7 +94,12 @@ def check(proof: bytes, vkey: VerifierKey) -> Proven | None:
     return Proven(signed.origin, index, signed.size, entry)
 
 
-def _parse(proof: bytes) -> tuple[int, bytes, list[bytes], bytes]:
+def parse(proof: bytes) -> tuple[int, bytes, list[bytes], bytes]:
+    """Take a proof apart into index, record, hashes and signed checkpoint; nothing is checked.
+
+    Raises:
+        BadInput: it is no proof at all, or one without its record.
+    """
     head, gap, note = proof.partition(b"\n\n")
     lines = head.decode(errors="replace").split("\n")
     try:

@@ -53,19 +53,25 @@ def pack(entries: list[bytes]) -> bytes:
     return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
 
 
-def unpack(bundle: bytes) -> list[bytes]:
+def unpack(bundle: bytes, at_most: int | None = None) -> list[bytes]:
     """The entries of a bundle.
 
+    Args:
+        at_most: so many are read and kept; left out, as many as there are.
+
     Raises:
-        ValueError: it ends in the middle of an entry.
+        ValueError: it ends in the middle of an entry, or holds more than `at_most`.
     """
-    entries, position = [], 0
-    while position < len(bundle):
+    entries: list[bytes] = []
+    position, end, most = 0, len(bundle), len(bundle) if at_most is None else at_most
+    while position < end - 1 and len(entries) < most:
         start = position + 2
-        position = start + int.from_bytes(bundle[position:start], "big")
-        if start > len(bundle) or position > len(bundle):
-            raise ValueError("the bundle ends in the middle of an entry")
+        position = start + (bundle[position] << 8 | bundle[position + 1])
         entries.append(bundle[start:position])
+    if position < end - 1:
+        raise ValueError(f"the bundle holds more than {most} entries")
+    if position != end:
+        raise ValueError("the bundle ends in the middle of an entry")
     return entries
 
 

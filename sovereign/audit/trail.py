@@ -10,9 +10,9 @@ in a folder that no verifier takes from a log: it is written last, so a pinned k
 the log once stood there.
 """
 
-import asyncio
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -20,18 +20,23 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from sovereign.audit import journal, log
+from sovereign.audit import journal, log, remembered
 from sovereign.audit.disk import RealDisk
+from sovereign.audit.keys import custody, handover
 from sovereign.audit.log import Clock, Log
 from sovereign.audit.note import SignerKey
 from sovereign.audit.record import RECORD_TYPES, STREAMS
+from sovereign.audit.remembered import Places, Remembering
 from sovereign.errors import LogLocked, LogMissing, LogUnwritable, RecordInvalid
+
+if TYPE_CHECKING:
+    import asyncio
 
 WRITERS = ("gateway", "controller", "operator")
 """The processes of a site that keep logs; `operator` is the command line and the plan guard."""
-KEY_SUFFIX, PIN_SUFFIX, KEPT_SUFFIX = ".key", ".vkey", ".checkpoint"
+KEY_SUFFIX, PIN_SUFFIX, KEPT_SUFFIX = ".key", ".vkey", remembered.SUFFIX
 LOCK_POLL_S = 0.05
 
 
@@ -99,7 +104,7 @@ def _key(keys: Path, writer: str, stream: str, origin: str) -> SignerKey:
     path = keys / f"{writer}-{stream}{KEY_SUFFIX}"
     if not path.exists():
         _write_new(path, SignerKey.generate(origin).dump(), 0o600)
-    return SignerKey.parse(path.read_text())
+    return custody.load(path, origin)
 
 
 def _make_folder(folder: Path) -> None:
@@ -144,24 +149,47 @@ class _Later:
         return self._future
 
 
+class _Inbox:
+    """What the writer's thread has to say to one event loop, said once for each group."""
+
+    def __init__(self, loop: "asyncio.AbstractEventLoop") -> None:
+        self.loop = loop
+        self._come: deque[tuple[_Awaited, Recorded | None, LogUnwritable | None]] = deque()
+
+    def put(
+        self, waiter: "_Awaited", recorded: Recorded | None, error: LogUnwritable | None
+    ) -> None:
+        self._come.append((waiter, recorded, error))
+
+    def wake(self) -> None:
+        """Have the loop take out what has come; from any thread."""
+        self.loop.call_soon_threadsafe(self._take)
+
+    def _take(self) -> None:
+        while self._come:
+            waiter, recorded, error = self._come.popleft()
+            waiter.settle(recorded, error)
+
+
 class _Awaited:
     """The same for a coroutine, which may have been cancelled in the meantime."""
 
-    __slots__ = ("_loop", "_origin", "future")
+    __slots__ = ("_inbox", "_origin", "future")
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, inbox: _Inbox) -> None:
         self._origin = origin
-        self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[Recorded] = self._loop.create_future()
+        self._inbox = inbox
+        self.future: asyncio.Future[Recorded] = inbox.loop.create_future()
 
-    def acknowledged(self, index: int) -> None:
-        recorded = Recorded(f"{self._origin}#{index}", index)
-        self._loop.call_soon_threadsafe(self._settle, recorded, None)
+    def acknowledged(self, index: int) -> Callable[[], None]:
+        self._inbox.put(self, Recorded(f"{self._origin}#{index}", index), None)
+        return self._inbox.wake
 
     def failed(self, error: LogUnwritable) -> None:
-        self._loop.call_soon_threadsafe(self._settle, None, error)
+        self._inbox.put(self, None, error)
+        self._inbox.wake()
 
-    def _settle(self, recorded: Recorded | None, error: LogUnwritable | None) -> None:
+    def settle(self, recorded: Recorded | None, error: LogUnwritable | None) -> None:
         if self.future.done():
             return
         if recorded is not None:
@@ -173,32 +201,47 @@ class _Awaited:
 class Trail:
     """The open logs of one writer. Closing it lets the next writer in."""
 
-    def __init__(self, logs: Mapping[str, Log], clock: Clock) -> None:
+    def __init__(
+        self, logs: Mapping[str, Log], clock: Clock, memory: Remembering | None = None
+    ) -> None:
         self._logs = logs
         self._clock = clock
+        self._memory = memory
+        self._inbox: _Inbox | None = None
 
     @classmethod
     def open(
-        cls, audit: Path, keys: Path, writer: str, site: str, clock: Clock, wait_s: float = 0.0
+        cls,
+        audit: Path,
+        keys: Path,
+        writer: str,
+        site: str,
+        clock: Clock,
+        wait_s: float = 0.0,
+        trust: Path | None = None,
+        streams: tuple[str, ...] = STREAMS,
     ) -> Self:
-        """Open every log of a writer, recovering what a crash left.
+        """Open every log of a writer, or those of `streams`, recovering what a crash left.
 
         `wait_s` bounds how long each log is waited for while another process writes it. Only
-        commands wait, for each other; a process that serves finds out at once.
+        commands wait, for each other; a process that serves finds out at once. `trust` is
+        where newest checkpoints are remembered, which each log must continue.
 
         Raises:
             LogMissing, LogLocked, LogUnwritable, Broken: as `Log` says; nothing stays open.
         """
         opened: dict[str, Log] = {}
+        places: list[Places] = []
         try:
-            for stream in STREAMS:
-                one = partial(_open_one, audit, keys, writer, site, stream, clock)
-                opened[stream] = _once_free(one, wait_s)
+            for stream in streams:
+                one = partial(_open_one, audit, keys, trust, writer, site, stream, clock)
+                opened[stream], where = _once_free(one, wait_s)
+                places.append(where)
         except BaseException:
             for each in opened.values():
                 each.close()
             raise
-        return cls(opened, clock)
+        return cls(opened, clock, Remembering(places))
 
     @property
     def failure(self) -> LogUnwritable | None:
@@ -224,9 +267,18 @@ class Trail:
             RecordInvalid, LogUnwritable: as `record`.
         """
         target = self._target(kind)
-        waiter = _Awaited(target.origin)
+        waiter = _Awaited(target.origin, self._inbox_here())
         target.append(kind, fields, waiter)
         return await waiter.future
+
+    def _inbox_here(self) -> _Inbox:
+        """That of the running loop; a process has one loop at a time."""
+        import asyncio  # only where there is a loop: commands have none
+
+        loop = asyncio.get_running_loop()
+        if self._inbox is None or self._inbox.loop is not loop:
+            self._inbox = _Inbox(loop)
+        return self._inbox
 
     def _target(self, kind: str) -> Log:
         found = RECORD_TYPES.get(kind)
@@ -245,10 +297,23 @@ class Trail:
             if now - began >= spans.get(stream, timedelta.max):
                 target.seal()
 
+    def note_restored(self, sizes: Mapping[str, int], source: str) -> None:
+        """Say in each log, by stream, that it was put back, and how far its copy went.
+
+        Raises:
+            LogUnwritable: it could not be said.
+        """
+        for stream, size in sizes.items():
+            waiter = _Later(self._logs[stream].origin)
+            self._logs[stream].append("log-restored", {"size": size, "source": source}, waiter)
+            waiter.future.result(remembered.STOP_S)
+
     def close(self) -> None:
         """Acknowledge what waits, publish, settle, and let the next writer in."""
         for each in self._logs.values():
             each.close()
+        if self._memory is not None:
+            self._memory.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -262,7 +327,7 @@ class Trail:
         self.close()
 
 
-def _once_free(open_log: Callable[[], Log], wait_s: float) -> Log:
+def _once_free(open_log: Callable[[], tuple[Log, Places]], wait_s: float) -> tuple[Log, Places]:
     until = time.monotonic() + wait_s
     while True:
         try:
@@ -273,7 +338,9 @@ def _once_free(open_log: Callable[[], Log], wait_s: float) -> Log:
         time.sleep(LOCK_POLL_S)
 
 
-def _open_one(audit: Path, keys: Path, writer: str, site: str, stream: str, clock: Clock) -> Log:
+def _open_one(
+    audit: Path, keys: Path, trust: Path | None, writer: str, site: str, stream: str, clock: Clock
+) -> tuple[Log, Places]:
     folder, path = audit / writer / stream, keys / f"{writer}-{stream}{KEY_SUFFIX}"
     origin = origin_of(site, writer, stream)
     if not folder.is_dir() or not path.exists():
@@ -282,4 +349,6 @@ def _open_one(audit: Path, keys: Path, writer: str, site: str, stream: str, cloc
             found=f"no {folder if not folder.is_dir() else path}",
             next_step=f"sovereign audit create --writer {writer}",
         )
-    return Log(RealDisk(folder), SignerKey.parse(path.read_text()), clock)
+    key = handover.signer(folder, path, origin)
+    places = Places.of(folder, key.verifier, trust)
+    return Log(RealDisk(folder), key, clock, places.notes()), places

@@ -1,4 +1,8 @@
-"""`sovereign audit …`: create, read, verify and prove the audit logs."""
+"""`sovereign audit …`: create, verify and prove the audit logs.
+
+Other verbs stand in modules of their own beside this one, each with an `add_to(app)` that
+`sovereign/cli/tree.py` calls: `audit_read.py` (tail, search), `audit_export.py` (export).
+"""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,18 +11,17 @@ import typer
 
 from sovereign import fleet
 from sovereign.audit import proof, trail
-from sovereign.audit.note import VerifierKey
+from sovereign.audit.erasures import Rules
 from sovereign.audit.trail import WRITERS
 from sovereign.audit.verify import eraser_of
+from sovereign.cli import audit_cosign, audit_exported, ruling
+from sovereign.cli.audit_args import VkeyOption, bytes_of, chosen, deployed, key_given, place_given
 from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, say, table
-from sovereign.errors import BadInput, KeyMissing, NotDeployed, TileMissing, UnknownName
-from sovereign.settings import Home
+from sovereign.cli.ruling import PoliciesOption
+from sovereign.errors import BadInput, KeyMissing, UnknownName
+from sovereign.outside import Outside
 
 app = typer.Typer(help="Create, read, verify and prove the audit logs.", no_args_is_help=True)
-VkeyOption = Annotated[
-    str | None, typer.Option("--vkey", help="Verifier key, or a file that holds one.")
-]
-_SHOWN_MAX = 100_000
 
 
 @app.command()
@@ -45,7 +48,7 @@ def create(
 @app.command()
 def status(home: HomeOption = None, as_json: JsonFlag = False) -> None:
     """Each log, its size, and the key it is verified with."""
-    logs = fleet.statuses(_deployed(home))
+    logs = fleet.statuses(deployed(home))
     if as_json:
         give({"logs": logs})
         return
@@ -55,44 +58,23 @@ def status(home: HomeOption = None, as_json: JsonFlag = False) -> None:
     )
 
 
-@app.command()
-def tail(
-    home: HomeOption = None,
-    log: Annotated[str, typer.Option(help="Only the log with this origin.")] = "",
-    number: Annotated[
-        int, typer.Option("--number", "-n", min=1, max=_SHOWN_MAX, help="Records of each log.")
-    ] = 10,
-    as_json: JsonFlag = False,
-) -> None:
-    """The newest records, oldest first. With --json, one record a line."""
-    rows = []
-    for member in _chosen(_deployed(home), log):
-        size = fleet.size_of(member) or 0
-        for index, fields in fleet.records(member, max(0, size - number), size):
-            rows.append((f"{member.origin}#{index}", fields))
-    rows.sort(key=lambda row: str(row[1]["at"]))
-    if as_json:
-        for name, fields in rows:
-            _line({"record": name, **fields})
-        return
-    table(
-        ("at", "record", "type", "says"),
-        [(f["at"][:19], name, f["type"], _said(f)) for name, f in rows],
-    )
-
-
 @app.command("verify")
 def verify_(
     folder: Annotated[
-        list[Path] | None, typer.Argument(help="Logs to verify; by default this site's.")
+        list[str] | None,
+        typer.Argument(help="Logs to verify: folders or URLs; by default this site's."),
     ] = None,
     vkey: Annotated[
         list[str] | None,
-        typer.Option(help="Verifier key, or a file that holds one; one for each folder."),
+        typer.Option(help="Verifier key, or a file that holds one; may be repeated."),
     ] = None,
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="A checkpoint kept from earlier; may be repeated.")
     ] = None,
+    part: Annotated[
+        bool, typer.Option("--part", help="These are not all logs of their site; miss no other.")
+    ] = False,
+    policies: PoliciesOption = None,
     home: HomeOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -101,15 +83,32 @@ def verify_(
     A key is never taken from a log's own folder. Without FOLDER every log of this site is
     verified with its pinned key; with FOLDERs, give the key that each must verify under. A log
     that entries were erased from is verified together with its site's controller/evidence,
-    which holds the receipts.
+    which holds the receipts. That log also holds the register of the site's logs: the other
+    keys follow from its own, and a log that it names and that was not given is a finding. A URL
+    is one that `sovereign audit serve` or any other C2SP tlog-tiles server answers. What
+    `sovereign audit export` made is one FOLDER.
+
+    Erasures and holds of this site are judged by its policy and the clock: what went too early
+    or too late, what should be gone, and what is held. With FOLDERs, --policies says by which.
     """
+    if folder and audit_exported.is_export(folder):
+        given_vkeys, kept = vkey or [], checkpoint or []
+        raise typer.Exit(audit_exported.verdict(folder[0], given_vkeys, kept, as_json=as_json))
+    seen: tuple[Outside, ...] = ()
     if folder:
-        results = _verify_folders(folder, vkey or [], checkpoint or [])
+        judged = ruling.rules(home_of(home), policies) if policies else None
+        results = _verify_folders(folder, vkey or [], checkpoint or [], judged, part=part)
+        if policies:
+            given = [key_given(each) for each in vkey or [""]], [*map(bytes_of, checkpoint or [])]
+            results, seen = audit_cosign.with_given(home_of(home), results, policies, *given)
     else:
-        if vkey or checkpoint:
-            raise BadInput("--vkey and --checkpoint belong to a FOLDER", accepted="a folder too")
-        results = fleet.verify(_deployed(home))
-    _show(results, as_json=as_json)
+        if vkey or checkpoint or part:
+            raise BadInput(
+                "--vkey, --checkpoint and --part belong to a FOLDER", accepted="a folder too"
+            )
+        results = ruling.of_site(deployed(home), policies)
+        results, seen = audit_cosign.with_outside(home_of(home), results, policies)
+    _show(results, seen, as_json=as_json)
     if any(result.findings for result in results):
         raise typer.Exit(1)
     if not results or not all(result.determined for result in results):
@@ -121,17 +120,21 @@ def prove(
     record: Annotated[str, typer.Argument(help="ORIGIN#INDEX, as in x-sovereign-record.")],
     home: HomeOption = None,
     output: Annotated[Path | None, typer.Option(help="Write the proof here.")] = None,
+    witnessed: Annotated[
+        bool, typer.Option("--witnessed", help="Under the newest checkpoint that others signed.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """A self-contained proof of one record (C2SP tlog-proof), checked before it is given."""
-    where = _deployed(home)
+    where = deployed(home)
     origin, _, number = record.rpartition("#")
     if not origin or not (number.isascii() and number.isdecimal()):
         raise BadInput(f"{record!r} names no record", accepted="ORIGIN#INDEX, as in tail")
-    (member,) = _chosen(where, origin)
+    (member,) = chosen(where, origin)
     if member.vkey is None:
         raise KeyMissing(f"no key is pinned for {origin}", found=f"nothing in {where.trust}")
-    proven = proof.prove(fleet.reader(member.folder), member.vkey, int(number))
+    read = audit_cosign.reading(where, member, int(number) if witnessed else None)
+    proven = proof.prove(read, member.vkey, int(number))
     if output is not None:
         output.write_bytes(proven)
     if as_json:
@@ -148,10 +151,15 @@ def prove(
 def check(
     file: Annotated[Path, typer.Argument(help="What `sovereign audit prove` wrote.")],
     vkey: VkeyOption = None,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option(help="Verifier key of a witness that must have signed too; may be repeated."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Check a proof offline: 0 and the record when it holds, 1 when it does not."""
-    shown = proof.check(_bytes(file), _key(vkey))
+    shown = proof.check(bytes_of(file), key_given(vkey))
+    shown = audit_cosign.if_witnessed(shown, bytes_of(file), witness or [])
     if as_json:
         give({"ok": shown is not None, "record": _proven(shown)})
     elif shown is None:
@@ -169,40 +177,23 @@ def _proven(shown: proof.Proven | None) -> dict[str, object] | None:
 
 
 def _verify_folders(
-    folders: list[Path], vkeys: list[str], kept: list[Path]
+    folders: list[str],
+    vkeys: list[str],
+    kept: list[Path],
+    rules: Rules | None,
+    *,
+    part: bool,
 ) -> tuple[fleet.Result, ...]:
-    keys = [_key(given) for given in vkeys or [""]]
-    for folder in folders:
-        if not folder.is_dir():
-            raise BadInput(f"{folder} is no folder", accepted="the folder of a log")
-    return fleet.verify_folders(folders, keys, [_bytes(path) for path in kept])
+    keys = [key_given(given) for given in vkeys or [""]]
+    places = [place_given(folder) for folder in folders]
+    return fleet.verify_folders(places, keys, [bytes_of(path) for path in kept], rules, part=part)
 
 
-def _key(given: str | None) -> VerifierKey:
-    if not given:
-        raise KeyMissing(
-            "nothing can be said without a pinned key",
-            accepted="--vkey KEY, from somewhere else than the log's folder",
-            next_step="sovereign audit status, on the machine of the log, shows its key",
-        )
-    path = Path(given)
-    try:
-        return VerifierKey.parse(path.read_text() if path.is_file() else given)
-    except UnicodeDecodeError:
-        raise BadInput(f"{path} holds no verifier key", accepted="one line of text") from None
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read", found=error.strerror or "") from None
-
-
-def _show(results: tuple[fleet.Result, ...], *, as_json: bool) -> None:
+def _show(results: tuple[fleet.Result, ...], seen: tuple[Outside, ...], *, as_json: bool) -> None:
     if as_json:
         logs = [_as_facts(result) for result in results]
-        give({"ok": all(log["state"] == "sound" for log in logs) and bool(logs), "logs": logs})
+        ok = all(log["state"] == "sound" for log in logs) and bool(logs)
+        give({"ok": ok, "logs": logs, "outside": audit_cosign.as_facts(seen)})
         return
     table(
         ("log", "records", "erased", "state"),
@@ -211,8 +202,11 @@ def _show(results: tuple[fleet.Result, ...], *, as_json: bool) -> None:
     for result in results:
         for finding in result.findings:
             say(f"{result.origin}: {finding}")
-        for gap in result.open_gaps:
+        for note in result.notes:
+            say(f"{result.origin}: {note}")
+        for gap in result.open_gaps if not result.withheld else ():
             say(f"{result.origin}: {gap} are gone; only {eraser_of(result.origin)} can say why")
+    audit_cosign.show_outside(seen)
     if any(result.findings for result in results):
         say("more: docs/runbooks/audit-finding.md")
 
@@ -227,6 +221,7 @@ def _as_facts(result: fleet.Result) -> dict[str, Any]:
         "state": _state(result),
         "findings": findings,
         "open_gaps": list(result.open_gaps),
+        "notes": list(result.notes),
     }
 
 
@@ -235,38 +230,10 @@ def _state(result: fleet.Result) -> str:
         return "finding"
     if result.determined:
         return "sound"
+    if result.withheld:
+        return "not determined: entries are not served"
     return "not determined: " + ("erased entries" if result.open_gaps else "no pinned key")
-
-
-def _deployed(home: Path | None) -> Home:
-    where = home_of(home)
-    if not where.audit.exists() and not where.trust.exists():
-        raise NotDeployed(f"there is no site under {where.root}", next_step="make deploy")
-    return where
-
-
-def _chosen(home: Home, origin: str) -> list[fleet.Member]:
-    found = [m for m in fleet.members(home) if not origin or m.origin == origin]
-    if not found:
-        known = ", ".join(m.origin for m in fleet.members(home))
-        raise (
-            UnknownName(f"no log is called {origin!r}", accepted=known)
-            if known
-            else TileMissing(f"there is no log under {home.audit}")
-        )
-    return found
 
 
 def _known(value: object) -> str:
     return "unknown" if value is None else str(value)
-
-
-def _said(fields: dict[str, Any]) -> str:
-    shown = {k: v for k, v in fields.items() if k not in ("v", "at", "salt", "type", "policy")}
-    return ", ".join(f"{name} {value}" for name, value in shown.items())
-
-
-def _line(value: dict[str, Any]) -> None:
-    import msgspec
-
-    say(msgspec.json.encode(value).decode())

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from sovereign import __version__, door, fleet
+from sovereign.audit.witnesses import cosigned
 from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
 from sovereign.errors import BadInput, NotDeployed, SovereignError
 from sovereign.policy import THIS_HOST
@@ -214,7 +215,8 @@ def _erasable(home: Home, *, with_audit: bool) -> list[Path]:
     """What an erasure takes away, of what is there."""
     paths = [home.registry, home.keystore, home.logs, home.models, home.run]
     paths += [home.own_places, home.file]
-    paths += [home.audit, home.keys, home.trust] if with_audit else []
+    logs = [home.audit, home.keys, home.trust, cosigned.root_of(home.trust)]
+    paths += logs if with_audit else []
     return [path for path in paths if path.exists()]
 
 

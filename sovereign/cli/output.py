@@ -62,7 +62,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         shown.add_row(*row)
     longest = (max(map(len, column)) for column in zip(columns, *cells, strict=True))
     needed = sum(width + 1 for width in [*longest][:-1]) + LAST_COLUMN_MIN
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console = Console(
+        width=None if sys.stdout.isatty() else 160, highlight=False, markup=False, emoji=False
+    )
     console.width = max(console.width, needed)
     console.print(shown)
 

@@ -5,11 +5,14 @@ import sqlite3
 import threading
 
 from sovereign import eventlog
+from sovereign.audit.alive import Alive
 from sovereign.audit.trail import Trail
 from sovereign.controller.act import act
+from sovereign.controller.cosign import Cosigning
 from sovereign.controller.observe import Knock, Look, knocking, looking, observe, wanted
 from sovereign.controller.plan import plan
 from sovereign.controller.retain import Retaining
+from sovereign.controller.watching import Watching
 from sovereign.policy import Policy
 from sovereign.registry import Registry, utcnow
 from sovereign.settings import Home
@@ -28,15 +31,19 @@ def serve(home: Home, policy: Policy) -> None:
         signal.signal(number, lambda *_: stop.set())
     chosen = home.settings.controller
     knock, look = knocking(chosen.probe_timeout_s), looking(chosen.observe_socket)
-    with Trail.open(home.audit, home.keys, "controller", home.settings.site, utcnow) as trail:
+    opened = (home.audit, home.keys, "controller", home.settings.site, utcnow)
+    with Trail.open(*opened, trust=home.trust) as trail, Alive(trail, utcnow):
         registry = Registry(home.registry, writable=True)
         trail.record("policy-loaded", policy=policy.digest, profile=policy.profile).result()
         registry.remove_all_but(endpoint.id for endpoint in wanted(home, policy))
-        retaining = Retaining(home, policy, trail)
+        retaining, watching = Retaining(home, policy, trail), Watching(home, trail)
+        cosigning = Cosigning(home, policy)
         eventlog.emit("controller-started", policy=policy.digest)
         while not stop.is_set():
             run_round(home, policy, registry, trail, knock, look)
+            watching.look(utcnow())
             retaining.run_when_due(utcnow())
+            cosigning.start_when_due(utcnow())
             trail.seal_older(policy.bundle_spans())
             if trail.failure is not None:
                 raise trail.failure

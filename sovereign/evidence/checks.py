@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from sovereign import fleet, host, sinks
+from sovereign import fleet, holds, host, outside, sinks
 from sovereign.audit.trail import WRITERS
+from sovereign.audit.witnesses import witnessed
 from sovereign.engines import ENGINES
 from sovereign.errors import SovereignError
 from sovereign.evidence.verdict import State, Verdict
@@ -57,6 +58,33 @@ def log_verifies(site: Site) -> Verdict:
     return Verdict(State.PASS, f"{sum(r.size for r in results)} records in {len(results)} logs")
 
 
+def logs_witnessed(site: Site) -> Verdict:
+    """Every log was seen by as many others, and certified as lately, as the policy asks."""
+    seen = outside.standings(site.home, site.policy, site.now)
+    if not seen:
+        return Verdict(State.UNKNOWN, f"no log with a pinned key under {site.home.audit}")
+    bad = [str(finding) for each in seen for finding in each.findings]
+    if bad:
+        return Verdict(State.FAIL, f"{len(bad)} of {2 * len(seen)}: {'; '.join(bad[:3])}")
+    both = [standing for each in seen for standing in (each.witnesses, each.timestamps)]
+    states = {standing.state for standing in both}
+    if witnessed.State.MET in states:
+        oldest = min(standing.at for standing in both if standing.at is not None)
+        return Verdict(
+            State.PASS, f"{_asked(seen[0])}; the oldest word is of {oldest:%F %H:%M} UTC"
+        )
+    if witnessed.State.OWN_ONLY in states:
+        return Verdict(State.MANUAL_PENDING, f"{_asked(seen[0])}: say who else could tell")
+    return Verdict(
+        State.NOT_APPLICABLE, "nobody outside is asked: rules/audit.yaml lists no witness"
+    )
+
+
+def _asked(seen: outside.Outside) -> str:
+    """The state of witnesses and time stamps of one log; the policy is the same for all."""
+    return f"witnesses {seen.witnesses.state.value}, time stamps {seen.timestamps.state.value}"
+
+
 def places_fresh(site: Site) -> Verdict:
     """Every endpoint in use is vouched for now, at a place the policy allows."""
     endpoints = Registry(site.home.registry).snapshot().endpoints
@@ -79,7 +107,7 @@ def places_fresh(site: Site) -> Verdict:
 
 
 def retention_met(site: Site) -> Verdict:
-    """Nothing of any sink is older than its class may be kept.
+    """Nothing of any sink is older than its class may be kept, and what is held is still there.
 
     On a managed host the output of processes is in the journal, whose age nobody looks at here.
     """
@@ -92,6 +120,9 @@ def retention_met(site: Site) -> Verdict:
             overdue.append(f"{item.id}: no rule for {item.retention_class}")
         elif not item.held and _is_overdue(kept, item.oldest, site.now):
             overdue.append(f"{item.id}: older than {kept.max_days} days")
+    for held in holds.verify(site.home, site.now):
+        count += held.size > held.erased
+        overdue += [str(finding) for finding in held.findings]
     if overdue:
         return Verdict(State.FAIL, "; ".join(overdue[:5]))
     unknown = [f"how much is in {', '.join(unread)} cannot be told"] if unread else []
@@ -144,6 +175,7 @@ def _engine_process(site: Site) -> tuple[host.EngineProcess, str]:
 
 CHECKS: dict[str, Check] = {
     "log_verifies": log_verifies,
+    "logs_witnessed": logs_witnessed,
     "places_fresh": places_fresh,
     "retention_met": retention_met,
     "telemetry_off": telemetry_off,

@@ -143,7 +143,8 @@ async def admit(bench: Bench, view: View, call: Call, key: Key, wish: Wish) -> A
     if subject is None:
         code = "subject-missing"
         choice = Choice(choice.model, None, code, code, _no_subject(key), choice.asked_at)
-    recorded = await bench.recording.decision(key, subject or "", choice, bench.policy.digest)
+    sealed = view.known.sealed(key.tenant, subject) if subject else ""
+    recorded = await bench.recording.decision(key, sealed, choice, bench.policy.digest)
     if choice.code or choice.endpoint is None:
         raise Denied(choice.code, choice.because, rule=choice.rule, record=recorded.name)
     return Admitted(

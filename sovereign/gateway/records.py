@@ -1,6 +1,6 @@
 """The gateway's records, each in one place: what a decision, a completion, a sum holds.
 
-Only names, numbers and pseudonyms. There is no field a prompt or an answer could go to.
+Only names, numbers and sealed pseudonyms. There is no field a prompt or an answer could go to.
 """
 
 import asyncio

@@ -6,6 +6,7 @@ import socket
 import uvicorn
 
 from sovereign import eventlog
+from sovereign.audit.alive import Alive
 from sovereign.audit.trail import Trail
 from sovereign.errors import ProcessFailed
 from sovereign.gateway.app import Gateway
@@ -30,7 +31,8 @@ def serve(home: Home, policy: Policy) -> None:
     """
     refuse_undeclared(home.settings)
     certificate = Certificate(home.settings.gateway) if home.settings.gateway.tls_key else None
-    with Trail.open(home.audit, home.keys, "gateway", home.settings.site, utcnow) as trail:
+    opened = (home.audit, home.keys, "gateway", home.settings.site, utcnow)
+    with Trail.open(*opened, trust=home.trust) as trail, Alive(trail, utcnow):
         bound = _listen(home.settings.gateway.listen)
         _outlive_signals()
         config = listening(Gateway(home, policy, trail), certificate)

@@ -18,9 +18,13 @@ _ORDERED = frozenset({"parents"})
 
 def digest(files: Mapping[str, object], profile: str) -> str:
     """Return 64 hex digits. `files` maps a file's name below `policies/` to its parsed shape."""
+    return hashlib.sha256(canonical(files, profile)).hexdigest()
+
+
+def canonical(files: Mapping[str, object], profile: str) -> bytes:
+    """Return the canonical form itself: the whole policy as the digest names it."""
     said = {name: msgspec.to_builtins(shape) for name, shape in files.items()}
-    canonical = msgspec.json.encode(_sorted({"files": said, "profile": profile}), order="sorted")
-    return hashlib.sha256(canonical).hexdigest()
+    return msgspec.json.encode(_sorted({"files": said, "profile": profile}), order="sorted")
 
 
 def _sorted(value: Any, *, keep_order: bool = False) -> Any:

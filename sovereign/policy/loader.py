@@ -12,8 +12,7 @@ from typing import Any, TypeVar, cast
 
 from sovereign.errors import PolicyUnreadable
 from sovereign.policy import model, shapes
-from sovereign.policy.digest import digest
-from sovereign.policy.yamlfile import read_as
+from sovereign.policy.digest import canonical, digest
 
 DEFAULT_PROFILE = "eea"
 _BUILT_BESIDE = Path(__file__).resolve().parents[2] / "policies"
@@ -41,18 +40,43 @@ def load(
         PolicyUnreadable: a file, line and reason. No policy was loaded.
     """
     root, profile = root or default_root(), profile or DEFAULT_PROFILE
+    return _resolve(root, _files(root, own_places), profile)
+
+
+def texts(root: Path | None = None, own_places: Path | None = None) -> dict[str, bytes]:
+    """Every policy that these files make, in canonical form, by its digest.
+
+    Under each profile, with this organisation's own places and without: a record may name a
+    policy of before another was chosen, or of before a place was declared.
+
+    Raises:
+        PolicyUnreadable: as `load`.
+    """
+    root, found = root or default_root(), {}
+    for own in dict.fromkeys((own_places, None)):
+        files = _files(root, own)
+        for profile in _of(files, "profiles/"):
+            found[digest(files, profile.id)] = canonical(files, profile.id)
+    return found
+
+
+def _files(root: Path, own_places: Path | None) -> dict[str, Any]:
+    from sovereign.policy.yamlfile import read_as  # YAML is slow to import, and often not read
+
     files: dict[str, Any] = {name: read_as(root / name, s) for name, s in shapes.FILES.items()}
     for folder, shape in shapes.FOLDERS.items():
         files |= _folder(root, folder, shape)
     if own_places is not None and own_places.is_file():
         files["own-places.yaml"] = read_as(own_places, shapes.PlacesFile)
-    return _resolve(root, files, profile)
+    return files
 
 
 def _folder(root: Path, folder: str, shape: type[shapes.Shape]) -> dict[str, Any]:
     found = sorted((root / folder).glob("*.yaml"))
     if not found:
         raise PolicyUnreadable(f"{root / folder}: no file here", accepted="at least one .yaml file")
+    from sovereign.policy.yamlfile import read_as
+
     return {f"{folder}/{path.name}": read_as(path, shape) for path in found}
 
 
@@ -62,14 +86,18 @@ def _resolve(root: Path, files: Mapping[str, Any], profile: str) -> model.Policy
     retention = _by_id(root / "rules/retention.yaml", files["rules/retention.yaml"].classes)
     for kept in retention.values():
         _check_retention(root / "rules/retention.yaml", kept)
+    places = _places(root, files)
+    _check_second_domain(root / "rules/audit.yaml", files["rules/audit.yaml"], places)
     return model.Policy(
         digest=digest(files, profile),
         profile=profile,
-        places=_places(root, files),
+        places=places,
         residency=_active_rules(root, residency, _profile(root, files, profile), data),
         retention=retention,
         data=data,
         models=_models(root, files),
+        catalogue=_catalogue(root, files),
+        gpus=_gpus(root, files),
         adequacy=files["facts/adequacy.yaml"].decisions,
         law=_by_id(root / "facts/law.yaml", files["facts/law.yaml"].laws),
         licences=_by_id(
@@ -80,6 +108,7 @@ def _resolve(root: Path, files: Mapping[str, Any], profile: str) -> model.Policy
         ),
         controls=_by_id(root / "controls", _of(files, "controls/")),
         audit=files["rules/audit.yaml"],
+        holds=files["rules/retention.yaml"].holds,
     )
 
 
@@ -100,15 +129,61 @@ def _by_id(path: Path, entries: Iterable[T], key: str = "id") -> Mapping[str, T]
 
 
 def _models(root: Path, files: Mapping[str, Any]) -> Mapping[str, shapes.Model]:
-    models = _by_id(root / "facts/models.yaml", files["facts/models.yaml"].models)
-    names = [name for entry in models.values() for name in (entry.id, *entry.aliases)]
+    path, file = root / "facts/models.yaml", files["facts/models.yaml"]
+    models: Mapping[str, shapes.Model] = _by_id(path, file.models)
+    names = [n for e in models.values() for n in (e.id, *e.aliases, *e.short)]
+    names += [name for entry in file.hosted for name in (entry.id, *entry.aliases)]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise PolicyUnreadable(
-            f"{root / 'facts/models.yaml'}: {', '.join(doubled)} would mean two models",
-            accepted="every id and alias once",
+            f"{path}: {', '.join(doubled)} would mean two models",
+            accepted="every id, alias and short name once",
         )
+    known, licences = {a.id for a in file.architectures}, {text.name for text in file.licences}
+    for model_ in models.values():
+        _refuse_missing(path, f"{model_.id}: architecture", model_.architecture, known)
+        _refuse_missing(path, f"{model_.id}: licence", model_.licence, licences)
+    for entry in (*models.values(), *file.hosted):
+        if entry.lifecycle.replacement:
+            _refuse_missing(path, f"{entry.id}: replacement", entry.lifecycle.replacement, names)
     return models
+
+
+def _catalogue(root: Path, files: Mapping[str, Any]) -> model.Catalogue:
+    path, file = root / "facts/models.yaml", files["facts/models.yaml"]
+    return model.Catalogue(
+        architectures=_by_id(path, file.architectures),
+        hosted=_by_id(path, file.hosted),
+        licences=_by_id(path, file.licences, "name"),
+        regional=file.regional,
+    )
+
+
+def _gpus(root: Path, files: Mapping[str, Any]) -> shapes.GpusFile:
+    """Cards and machines; every machine names a card and a zone that the tables know."""
+    path, file = root / "facts/gpus.yaml", cast(shapes.GpusFile, files["facts/gpus.yaml"])
+    cards = _by_id(path, file.gpus)
+    names = [name for card in file.gpus for name in (card.id, *card.aliases)]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise PolicyUnreadable(f"{path}: {', '.join(doubled)} would mean two GPUs")
+    places = {f"{p.id}:{z.zone}" for p in files["facts/places.yaml"].providers for z in p.zones}
+    seen: set[tuple[str, str]] = set()
+    for each in file.shapes:
+        _refuse_missing(path, f"{each.id}: gpu", each.gpu, cards)
+        for zone in each.zones:
+            _refuse_missing(path, f"{each.id}: zone", f"{each.provider}:{zone}", places)
+        if (each.provider, each.id) in seen:
+            raise PolicyUnreadable(f"{path}: {each.provider} {each.id} stands twice")
+        seen.add((each.provider, each.id))
+    return file
+
+
+def _refuse_missing(path: Path, what: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise PolicyUnreadable(
+            f"{path}: {what} {name!r} is in no table", accepted=", ".join(sorted(known))
+        )
 
 
 def _profile(root: Path, files: Mapping[str, Any], wanted: str) -> shapes.Profile:
@@ -210,6 +285,20 @@ def _spelled_out(
                 accepted=f"two upper-case letters, or one of {', '.join(sorted(file.groups))}",
             )
     return frozenset(codes)
+
+
+def _check_second_domain(
+    path: Path, file: shapes.AuditFile, places: Mapping[str, model.Place]
+) -> None:
+    """A witness or time authority stands at a place of the table, or on this host if it is ours."""
+    trusted: tuple[shapes.Witness | shapes.TimeAuthority, ...]
+    trusted = (*file.witnesses.known, *file.timestamps.authorities)
+    for each in trusted:
+        if each.place not in places and not (each.own and each.place == model.THIS_HOST):
+            raise PolicyUnreadable(
+                f"{path}: {each.id} is at {each.place!r}, which is no place of the table",
+                accepted=f"a code of facts/places.yaml; {model.THIS_HOST} for what is our own",
+            )
 
 
 def _check_retention(path: Path, kept: shapes.RetentionClass) -> None:

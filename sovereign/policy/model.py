@@ -14,14 +14,20 @@ from datetime import date, timedelta
 
 from sovereign.policy.shapes import (
     Adequacy,
+    Architecture,
     AuditFile,
     Control,
     DataClass,
     Dependency,
+    GpusFile,
+    HoldRules,
+    Hosted,
     Law,
     Licence,
+    LicenceText,
     Model,
     Owner,
+    RegionalSurcharge,
     RetentionClass,
 )
 
@@ -75,6 +81,20 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Catalogue:
+    """What facts/models.yaml knows beyond the models a site may serve.
+
+    `hosted` are the models that only Mistral serves, `licences` are texts by name. None of it
+    allows anything: it is what `sovereign models`, `size` and `cost` show and compute with.
+    """
+
+    architectures: Mapping[str, Architecture]
+    hosted: Mapping[str, Hosted]
+    licences: Mapping[str, LicenceText]
+    regional: RegionalSurcharge
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Everything that is true, allowed and asked, under one profile.
 
@@ -89,12 +109,15 @@ class Policy:
     retention: Mapping[str, RetentionClass]
     data: Mapping[str, DataClass]
     models: Mapping[str, Model]
+    catalogue: Catalogue
+    gpus: GpusFile
     adequacy: tuple[Adequacy, ...]
     law: Mapping[str, Law]
     licences: Mapping[str, Licence]
     dependencies: Mapping[str, Dependency]
     controls: Mapping[str, Control]
     audit: AuditFile
+    holds: HoldRules | None = None
 
     def bundle_spans(self) -> Mapping[str, timedelta]:
         """How long a bundle of each retention class may stay open before it is sealed."""

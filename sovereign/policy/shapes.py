@@ -5,10 +5,14 @@ what does not fit, and `policies/schema/` is generated from them. They hold what
 says, word for word; `model.py` holds what it means once groups and profiles are resolved.
 """
 
+import base64
+import re
+from collections import Counter
 from datetime import date
+from hashlib import sha256
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 Country = Annotated[
     str, Meta(pattern="^[A-Z]{2}$", description='ISO 3166-1 alpha-2, quoted: "NO" is Norway.')
@@ -17,7 +21,19 @@ Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9.-]*$", description="A stabl
 Text = Annotated[str, Meta(min_length=3, description="A sentence for a reader.")]
 Days = Annotated[int, Meta(ge=0, le=36_500)]
 Confidence = Literal["high", "medium", "low"]
+Amount = Annotated[str, Meta(pattern=r"^([0-9]+(\.[0-9]+)?)?$", description="Money, quoted.")]
 Verb = Literal["store", "process", "send"]
+Url = Annotated[
+    str, Meta(pattern=r"^https?://[^\s@?#]+$", max_length=512, description="Where it is asked.")
+]
+PlaceCode = Annotated[
+    str, Meta(min_length=3, max_length=128, description="A place of the table, or this-host.")
+]
+LongSeconds = Annotated[int, Meta(ge=1, le=31_536_000)]
+WITNESSES_MAX = 64
+_COSIGNER_KEY = re.compile(r"([^+\s]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]+={0,2})")
+_COSIGNER_BYTES = {0x04: 33, 0x06: 1313}
+"""By type byte of C2SP tlog-cosignature, how long type and public key are together."""
 
 
 class Shape(Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,6 +143,75 @@ class Sources(Shape, frozen=True):
     ollama: str = ""
 
 
+class Figure(Shape, frozen=True):
+    """How sure one figure of an entry is, where that differs from the rest of the entry."""
+
+    confidence: Confidence
+    source: str = ""
+    note: str = ""
+
+
+class Architecture(Shape, frozen=True):
+    """The measures of a network that memory and speed follow from. Zero means it has none.
+
+    Several models share one: those that differ in training only. `kv_lora_rank` above zero says
+    that keys and values are kept as one compressed latent a token (multi-head latent attention);
+    `state_size` above zero says that a fixed state a sequence takes the place of a cache (Mamba 2).
+    """
+
+    id: Name
+    layers: Annotated[int, Meta(ge=1, le=1000)]
+    hidden: Annotated[int, Meta(ge=1, le=1_000_000)]
+    vocabulary: Annotated[int, Meta(ge=1, le=10_000_000)]
+    source: str
+    confidence: Confidence
+    heads: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    kv_heads: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    head_dim: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    feed_forward: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
+    tied_embeddings: bool = False
+    sliding_window: Annotated[int, Meta(ge=0)] = 0
+    sliding_layers: Annotated[int, Meta(ge=0, le=1000)] = 0
+    experts: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    experts_per_token: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    shared_experts: Annotated[int, Meta(ge=0, le=1000)] = 0
+    expert_feed_forward: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
+    dense_layers: Annotated[int, Meta(ge=0, le=1000)] = 0
+    q_lora_rank: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    kv_lora_rank: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    qk_nope_dim: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    qk_rope_dim: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    v_head_dim: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    state_size: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    state_groups: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    state_inner: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    state_convolution: Annotated[int, Meta(ge=0, le=100)] = 0
+    vision_parameters_m: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    figures: dict[str, Figure] = {}
+    note: str = ""
+
+
+class Lifecycle(Shape, frozen=True):
+    """What its maker said about serving it: when it was let go, and what takes its place."""
+
+    deprecated_on: date | None = None
+    retired_on: date | None = None
+    replacement: str = ""
+
+
+class ApiPrice(Shape, frozen=True):
+    """What Mistral asks for a million tokens before VAT, as printed on a day; "" is not printed."""
+
+    read_on: date
+    source: str
+    input_usd: Amount = ""
+    output_usd: Amount = ""
+    input_eur: Amount = ""
+    output_eur: Amount = ""
+    confidence: Confidence = "low"
+    note: str = ""
+
+
 class Model(Shape, frozen=True):
     """A model this site may serve. Parameter counts are in thousand millions, as strings."""
 
@@ -139,13 +224,67 @@ class Model(Shape, frozen=True):
     context: int
     capabilities: tuple[str, ...]
     sources: Sources
-    status: Literal["current", "retired-upstream", "fixture"]
+    status: Literal["current", "preview", "retired-upstream", "fixture"]
     source: str
     checked_on: date
+    family: Name
+    architecture: Name
     min_gpu_memory_gb: dict[str, int] = {}
+    recipe_memory_gb: dict[str, int] = {}
     aliases: tuple[str, ...] = ()
+    short: tuple[Name, ...] = ()
+    advertised: tuple[str, ...] = ()
+    formats: tuple[Literal["safetensors", "consolidated", "gguf"], ...] = ()
+    published_as: str = "bf16"
+    vllm_min: str = ""
+    lifecycle: Lifecycle = Lifecycle()
+    price: ApiPrice | None = None
+    figures: dict[str, Figure] = {}
     confidence: Confidence = "low"
     note: str = ""
+
+
+class Hosted(Shape, frozen=True):
+    """A model that only its maker serves: no weights were published, so no site can."""
+
+    id: Name
+    name: str
+    family: Name
+    context: int
+    status: Literal["current", "preview", "retired-upstream"]
+    source: str
+    checked_on: date
+    aliases: tuple[str, ...] = ()
+    advertised: tuple[str, ...] = ()
+    lifecycle: Lifecycle = Lifecycle()
+    price: ApiPrice | None = None
+    figures: dict[str, Figure] = {}
+    confidence: Confidence = "low"
+    note: str = ""
+
+
+class LicenceText(Shape, frozen=True):
+    """What a licence says, as a fact; whether that is enough for us is rules/licences.yaml."""
+
+    name: str
+    terms: Literal["open", "modified", "research", "non-production"]
+    permits: Text
+    forbids: tuple[str, ...]
+    requires: tuple[str, ...]
+    source: str
+    checked_on: date
+    confidence: Confidence = "low"
+    note: str = ""
+
+
+class RegionalSurcharge(Shape, frozen=True):
+    """How much more the maker asks when inference must stay in one region."""
+
+    percent: Annotated[int, Meta(ge=0, le=1000)]
+    region: str
+    source: str
+    read_on: date
+    confidence: Confidence = "low"
 
 
 class ModelsFile(Shape, frozen=True):
@@ -153,6 +292,92 @@ class ModelsFile(Shape, frozen=True):
 
     version: Literal[1]
     models: tuple[Model, ...]
+    architectures: tuple[Architecture, ...]
+    hosted: tuple[Hosted, ...]
+    licences: tuple[LicenceText, ...]
+    regional: RegionalSurcharge
+
+
+class Gpu(Shape, frozen=True):
+    """One card, by its maker's data sheet. Rates are without sparsity; 0 is not supported.
+
+    `memory_mib` is what the driver lets programs use, which is less than the name says.
+    """
+
+    id: Name
+    name: str
+    generation: Literal["volta", "turing", "ampere", "ada", "hopper", "blackwell"]
+    memory_gb: Annotated[int, Meta(ge=1, le=100_000)]
+    memory_mib: Annotated[int, Meta(ge=1, le=100_000_000)]
+    bandwidth_gb_s: Annotated[int, Meta(ge=1, le=1_000_000)]
+    tflops_16bit: Annotated[int, Meta(ge=1, le=1_000_000)]
+    tflops_fp8: Annotated[int, Meta(ge=0, le=1_000_000)]
+    tflops_fp4: Annotated[int, Meta(ge=0, le=1_000_000)]
+    link_gb_s: Annotated[int, Meta(ge=1, le=1_000_000)]
+    power_w: Annotated[int, Meta(ge=1, le=100_000)]
+    source: str
+    checked_on: date
+    aliases: tuple[Name, ...] = ()
+    confidence: Confidence = "low"
+    figures: dict[str, Figure] = {}
+    note: str = ""
+
+
+class ShapePrice(Shape, frozen=True):
+    """What a machine costs before VAT, on the day that was read."""
+
+    amount: Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?$")]
+    currency: Literal["EUR", "USD"]
+    per: Literal["hour", "month"]
+    read_on: date | None
+    source: str
+    confidence: Confidence = "low"
+    note: str = ""
+
+
+class GpuShape(Shape, frozen=True):
+    """A machine with GPUs as a cloud sells it. `provider` and `zones` are those of places.yaml."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=64)]
+    provider: Name
+    gpu: Name
+    gpus: Annotated[int, Meta(ge=1, le=64)]
+    zones: tuple[str, ...]
+    source: str
+    checked_on: date
+    confidence: Confidence = "low"
+    price: ShapePrice | None = None
+    note: str = ""
+
+
+class ExchangeRate(Shape, frozen=True):
+    """What one dollar is in euros, for prices that are printed in dollars only."""
+
+    eur_per_usd: Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+$")]
+    read_on: date
+    source: str
+    confidence: Confidence = "low"
+    note: str = ""
+
+
+class GridIntensity(Shape, frozen=True):
+    """How much carbon dioxide a kilowatt hour of a country's electricity stands for."""
+
+    country: Country
+    g_per_kwh: Annotated[int, Meta(ge=0, le=5000)]
+    year: Annotated[int, Meta(ge=2000, le=2100)]
+    source: str
+    confidence: Confidence = "low"
+
+
+class GpusFile(Shape, frozen=True):
+    """facts/gpus.yaml."""
+
+    version: Literal[1]
+    exchange: ExchangeRate
+    gpus: tuple[Gpu, ...]
+    shapes: tuple[GpuShape, ...]
+    grids: tuple[GridIntensity, ...] = ()
 
 
 class DataClass(Shape, frozen=True):
@@ -217,11 +442,140 @@ class RetentionClass(Shape, frozen=True):
     decided: str = ""
 
 
+class HoldBasis(Shape, frozen=True):
+    """A ground on which records may be kept for longer than their class allows."""
+
+    id: Name
+    because: Text
+    source: str
+
+
+class HoldRules(Shape, frozen=True):
+    """Who may hold records back from erasure, on what ground, and for how long at most."""
+
+    max_days: Annotated[int, Meta(ge=1, le=3660)]
+    records_max: Annotated[int, Meta(ge=1, le=100_000)]
+    approvers: tuple[Name, ...]
+    bases: tuple[HoldBasis, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse two grounds, or two roles, of one name."""
+        _refuse_doubles("id", [each.id for each in self.bases])
+        _refuse_doubles("approver", list(self.approvers))
+
+
 class RetentionFile(Shape, frozen=True):
-    """rules/retention.yaml."""
+    """rules/retention.yaml. Without `holds` nothing can be held."""
 
     version: Literal[1]
     classes: tuple[RetentionClass, ...]
+    holds: HoldRules | None = None
+
+
+class Witness(Shape, frozen=True):
+    """Somebody who signs the checkpoints of our logs after checking that they only grew.
+
+    `key` is a verifier key for cosignatures, `NAME+ID+BASE64`; `own` says that we hold its
+    private half ourselves, so that its word is no second opinion.
+    """
+
+    id: Name
+    key: str
+    url: Url
+    organisation: Text
+    own: bool
+    place: PlaceCode
+
+    def __post_init__(self) -> None:
+        """Refuse a key whose id is not its own: a slip of the pen would be a witness nobody is."""
+        if not _is_cosigner_key(self.key):
+            raise ValueError(
+                "this is no verifier key for cosignatures: NAME+8 hex digits+BASE64 is accepted, "
+                "Ed25519 (type 0x04) or ML-DSA-44 (0x06)"
+            )
+
+
+class Witnesses(Shape, frozen=True):
+    """How many organisations besides ours must have seen each log grow, and how lately.
+
+    `quorum` counts organisations, not keys, and own witnesses never count. 0 asks for none.
+    """
+
+    quorum: Annotated[int, Meta(ge=0, le=16)] = 0
+    max_age_s: LongSeconds = 3600
+    interval_s: LongSeconds = 600
+    known: Annotated[tuple[Witness, ...], Meta(max_length=WITNESSES_MAX)] = ()
+    because: str = ""
+    source: str = ""
+    decided: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what could never be met, and two witnesses that are one."""
+        others = {each.organisation for each in self.known if not each.own}
+        if self.quorum > len(others):
+            raise ValueError(
+                f"a quorum of {self.quorum} cannot be met: {len(others)} other organisations "
+                "are listed under known"
+            )
+        _refuse_doubles("id", [each.id for each in self.known])
+        _refuse_doubles("key", [each.key for each in self.known])
+        if self.interval_s > self.max_age_s:
+            raise ValueError("interval_s is longer than max_age_s, so every cosignature is late")
+
+
+class TimeAuthority(Shape, frozen=True):
+    """Somebody who certifies when a checkpoint stood (RFC 3161).
+
+    `anchor` is the PEM of the one certificate its tokens must lead to. `eidas` says that it is
+    a qualified trust service (Regulation (EU) 910/2014, Art. 42), which is the operator's word.
+    """
+
+    id: Name
+    url: Url
+    organisation: Text
+    own: bool
+    place: PlaceCode
+    anchor: Annotated[str, Meta(max_length=16_384)]
+    eidas: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse an anchor that is not exactly one certificate."""
+        if not _is_one_certificate(self.anchor):
+            raise ValueError("this is not the PEM of exactly one certificate")
+
+
+class TimeStamps(Shape, frozen=True):
+    """How lately an authority must have certified each log's checkpoint; no authority: never."""
+
+    max_age_s: LongSeconds = 172_800
+    interval_s: LongSeconds = 86_400
+    authorities: Annotated[tuple[TimeAuthority, ...], Meta(max_length=WITNESSES_MAX)] = ()
+    because: str = ""
+    source: str = ""
+    decided: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse two authorities of one name, and an interval that is always late."""
+        _refuse_doubles("id", [each.id for each in self.authorities])
+        if self.interval_s > self.max_age_s:
+            raise ValueError("interval_s is longer than max_age_s, so every time stamp is late")
+
+
+class Reason(Shape, frozen=True):
+    """One reason for which somebody may read the records; `id` is what is recorded."""
+
+    id: Name
+    because: Text
+
+
+class Reading(Shape, frozen=True):
+    """The reasons there are. Free text is not one: it would carry personal data."""
+
+    reasons: tuple[Reason, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse two reasons of one name."""
+        _refuse_doubles("id", [each.id for each in self.reasons])
 
 
 class AuditFile(Shape, frozen=True):
@@ -230,6 +584,9 @@ class AuditFile(Shape, frozen=True):
     version: Literal[1]
     publish_within_s: Annotated[int, Meta(ge=1, le=60)]
     attestation_valid_s: Annotated[int, Meta(ge=5, le=86_400)] = 120
+    witnesses: Witnesses = field(default_factory=Witnesses)
+    timestamps: TimeStamps = field(default_factory=TimeStamps)
+    reading: Reading = field(default_factory=Reading)
     because: str = ""
     source: str = ""
     decided: str = ""
@@ -307,11 +664,41 @@ class Profile(Shape, frozen=True):
     note: str = ""
 
 
+def _refuse_doubles(what: str, values: list[str]) -> None:
+    doubled = sorted(value for value, count in Counter(values).items() if count > 1)
+    if doubled:
+        raise ValueError(f"{what} {doubled[0]!r} stands twice")
+
+
+def _is_cosigner_key(text: str) -> bool:
+    """Whether it is a verifier key of a type cosignatures have, under the id that is its own."""
+    match = _COSIGNER_KEY.fullmatch(text)
+    if match is None:
+        return False
+    name, key_id, encoded = match.groups()
+    try:
+        blob = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        return False
+    own_id = sha256(name.encode() + b"\n" + blob).hexdigest()[:8]
+    return len(blob) == _COSIGNER_BYTES.get(blob[0] if blob else 0) and own_id == key_id
+
+
+def _is_one_certificate(pem: str) -> bool:
+    from cryptography.x509 import load_pem_x509_certificates
+
+    try:
+        return len(load_pem_x509_certificates(pem.encode())) == 1
+    except ValueError:
+        return False
+
+
 FILES: dict[str, type[Shape]] = {
     "facts/places.yaml": PlacesFile,
     "facts/adequacy.yaml": AdequacyFile,
     "facts/law.yaml": LawFile,
     "facts/models.yaml": ModelsFile,
+    "facts/gpus.yaml": GpusFile,
     "rules/data.yaml": DataFile,
     "rules/residency.yaml": ResidencyFile,
     "rules/retention.yaml": RetentionFile,

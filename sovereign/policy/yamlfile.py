@@ -23,6 +23,7 @@ from sovereign.errors import PolicyUnreadable
 
 T = TypeVar("T")
 FILE_MAX_BYTES = 4 * 1024 * 1024
+DEPTH_MAX = 100
 _YAML = "tag:yaml.org,2002:"
 _PATH = re.compile(r" - at `(?:key in )?\$?([^`]*)`$")
 _GOT = re.compile(r", got `(\w+)`")
@@ -50,17 +51,6 @@ class Spot:
     kind: str
 
 
-class _Loader(yaml.SafeLoader):
-    """Composes nodes, and refuses a value that stands in two places at once."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call] # the stubs leave it out
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            problem = "anchors and aliases are not accepted; write the value out"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
-        return super().compose_node(parent, index)
-
-
 def read_as(path: Path, kind: type[T]) -> T:
     """Return the file's content as a `kind`.
 
@@ -85,17 +75,34 @@ def _compose(path: Path) -> yaml.Node:
     if len(raw) > FILE_MAX_BYTES:
         raise PolicyUnreadable(f"{path}: {len(raw)} bytes, at most {FILE_MAX_BYTES} are read")
     try:
-        node = yaml.compose(raw.decode(), Loader=_Loader)
+        text = raw.decode()
+        _refuse_other_dialects(path, text)
+        node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not UTF-8"
         raise PolicyUnreadable(f"{path}{line}: not YAML: {problem}") from error
-    except RecursionError:
-        raise PolicyUnreadable(f"{path}: not YAML: nested too deeply to be read") from None
     if node is None:
         raise PolicyUnreadable(f"{path}:1: the file is empty")
     return node
+
+
+def _refuse_other_dialects(path: Path, text: str) -> None:
+    """Look at the events first: a value in two places, and depth, show there before any tree is.
+
+    libyaml does the work here and in composing, ten times as fast as Python would.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            problem = "anchors and aliases are not accepted; write the value out"
+            raise PolicyUnreadable(f"{path}:{line}: not YAML: {problem}")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH_MAX:
+            raise PolicyUnreadable(f"{path}: not YAML: nested too deeply to be read")
 
 
 def _plain(node: yaml.Node, where: str, spots: dict[str, Spot], path: Path) -> Any:

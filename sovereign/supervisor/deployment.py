@@ -20,6 +20,7 @@ from sovereign import door, fleet
 from sovereign import policy as policies
 from sovereign import settings as settings_files
 from sovereign.audit import trail
+from sovereign.audit.record import STREAMS
 from sovereign.audit.trail import WRITERS, Trail
 from sovereign.engines import ENGINES
 from sovereign.errors import (
@@ -224,8 +225,8 @@ def create_first_key(deployment: Deployment) -> str:
     return f"{key.id} for tenant {key.tenant}, purpose {key.purpose}{instead}"
 
 
-def operator_trail(home: Home) -> Trail:
-    """The operator's own logs, for what the command line decides and changes.
+def operator_trail(home: Home, streams: tuple[str, ...] = STREAMS) -> Trail:
+    """The operator's own logs, or its `streams`, for what the command line decides and changes.
 
     Other commands, and the controller while it seals old bundles, hold them for a moment.
 
@@ -233,7 +234,8 @@ def operator_trail(home: Home) -> Trail:
         LogLocked: somebody still holds them after `OPERATOR_WAITS_S`.
     """
     site = home.settings.site
-    return Trail.open(home.audit, home.keys, "operator", site, utcnow, OPERATOR_WAITS_S)
+    opened = (home.audit, home.keys, "operator", site, utcnow, OPERATOR_WAITS_S)
+    return Trail.open(*opened, home.trust, streams)
 
 
 def _record_key(log: Trail, kind: str, key: Key) -> None:

@@ -26,6 +26,8 @@ from sovereign.dated import DatedLog, DatedStream
 from sovereign.settings import Home
 
 CHILDREN = ("engine", "gateway", "controller")
+STANDBY = "standby"
+"""Sends the logs to a second machine; a child where one is set. It ends last: it sends the end."""
 ENDS_MAX = 5
 WINDOW_S = 120.0
 """After `ENDS_MAX` ends within `WINDOW_S` the child is given up."""
@@ -39,7 +41,7 @@ LOCK_TRIES, LOCK_TRY_S = 20, 0.05
 _PASSED_ON = (
     *("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
     *("SOVEREIGN_HOME", "SOVEREIGN_CACHE", "SOVEREIGN_OLLAMA", "SOVEREIGN_VLLM"),
-    *("XDG_STATE_HOME", "XDG_CACHE_HOME", "LC_ALL", "LC_CTYPE"),
+    *("XDG_STATE_HOME", "XDG_CACHE_HOME", "LC_ALL", "LC_CTYPE", "CREDENTIALS_DIRECTORY"),
 )
 """By name, not by prefix: a key of a client is often called SOVEREIGN_something too."""
 _PRCTL = ctypes.CDLL(None).prctl
@@ -73,7 +75,15 @@ Command = Callable[[Home, str], list[str]]
 
 def command_of(home: Home, child: str) -> list[str]:
     """How a child is started."""
+    if child == STANDBY:
+        words = ["audit", "standby", "push", "--follow", "--home", str(home.root)]
+        return [sys.executable, "-m", "sovereign", *words]
     return [sys.executable, "-m", "sovereign", "serve", child, "--home", str(home.root)]
+
+
+def children_of(home: Home) -> tuple[str, ...]:
+    """The processes of a site."""
+    return (*CHILDREN, STANDBY) if home.settings.standby.url else CHILDREN
 
 
 class Supervisor:
@@ -88,7 +98,7 @@ class Supervisor:
         self._command = command
         self._stopping = asyncio.Event()
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._state = State(os.getpid(), now, [ChildState(name) for name in CHILDREN])
+        self._state = State(os.getpid(), now, [ChildState(name) for name in children_of(home)])
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
     async def run(self) -> None:
@@ -98,7 +108,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stopping.set)
         keepers = [asyncio.create_task(self._keep(child)) for child in self._state.children]
         await self._stopping.wait()
-        for name in ("gateway", "controller", "engine"):
+        for name in ("gateway", "controller", "engine", STANDBY):
             await self._stop(name)
         await asyncio.gather(*keepers)
         self._save()

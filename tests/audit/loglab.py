@@ -7,9 +7,10 @@ what `Log` publishes is tested in `test_verify.py`.
 
 from sovereign.audit import record, tiles
 from sovereign.audit.checkpoint import Checkpoint
+from sovereign.audit.erasures import Receipt
 from sovereign.audit.merkle import TILE_HEIGHT, Tree, leaf_hash
 from sovereign.audit.note import SignerKey, VerifierKey
-from sovereign.audit.verify import Receipt, Report, verify
+from sovereign.audit.verify import Report, verify
 from tests.audit.scenario import KEY, NOW, entry
 
 EVIDENCE = "test.example/controller/evidence"

@@ -1,26 +1,29 @@
 """Verification: a sound log is sound at every size, and no change to one goes unseen."""
 
+from datetime import timedelta
 from functools import cache
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sovereign.audit import checkpoint, tiles
+from sovereign.audit import checkpoint, erasures, record, tiles, writers
 from sovereign.audit.checkpoint import Checkpoint
+from sovereign.audit.erasures import Receipt
+from sovereign.audit.keys import rotation
 from sovereign.audit.merkle import leaf_hash
 from sovereign.audit.note import SignerKey
 from sovereign.audit.verify import (
     FINDINGS,
-    Receipt,
     Report,
     inspect,
     judge,
     judge_all,
     verify,
 )
+from sovereign.audit.witnesses import witnessed
 from tests.audit.loglab import EVIDENCE, codes, entries, erasure, files, verdict
-from tests.audit.scenario import KEY, ORIGIN, Run, entry, read_log
+from tests.audit.scenario import KEY, NOW, ORIGIN, Run, completion, entry, read_log
 from tests.simulated.disk import SimulatedDisk, files_of
 
 
@@ -347,9 +350,18 @@ def test_a_receipt_that_was_slipped_in_erases_nothing() -> None:
     assert inspect(hashed.get, key.verifier).findings != []
 
 
+def dated_back() -> bytes:
+    """A record that is a day older than those before it."""
+    return record.encode("completion", completion(7), NOW - timedelta(days=1))
+
+
 def test_every_finding_has_words_and_is_seen_in_these_tests() -> None:
     """A code that nothing produces is a promise nobody keeps."""
     seen = {"log-gone"}  # of a fleet, whose tests are elsewhere
+    seen |= erasures.FINDINGS.keys()  # test_erasures.py and test_holds.py
+    seen |= rotation.FINDINGS.keys()  # test_rotation.py
+    seen |= writers.FINDINGS.keys()  # tests/fleet/test_set.py
+    seen |= witnessed.FINDINGS.keys()  # tests/fleet/test_outside.py
     gone = spoiled(600, "tile/entries/001", None)
     reports = [
         verdict({}),
@@ -358,6 +370,7 @@ def test_every_finding_has_words_and_is_seen_in_these_tests() -> None:
         verdict(sound(256), kept=(sound(257)["checkpoint"], b"")),
         verdict(sound(3), kept=(files([entry(9)])["checkpoint"],)),
         verdict(files([b"{}"])),
+        verdict(files([*entries(2), dated_back()])),
         verdict(spoiled(256, "tile/1/000.p/1", None)),
         verdict(spoiled(256, "tile/1/000.p/1", bytes(32))),
         verdict(spoiled(256, "tile/entries/000", b"\0")),

@@ -9,17 +9,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from sovereign.audit import trail as trails
 from sovereign.audit.trail import KEPT_SUFFIX, WRITERS, Trail
+from sovereign.audit.witnesses import cosignature, cosigned
+from sovereign.audit.witnesses.cosignature import CosignerSecret
 from sovereign.engines import ENGINES
 from sovereign.evidence import checks
 from sovereign.evidence.checks import CHECKS, JOURNAL, Site, answer
 from sovereign.evidence.verdict import State, Verdict, exit_code
 from sovereign.fleet import members
 from sovereign.host import EngineProcess
-from sovereign.policy import Policy
+from sovereign.policy import Policy, shapes
 from sovereign.registry import Endpoint, Registry, utcnow
 from sovereign.settings import ControllerSettings, EngineSettings, GatewaySettings, Home, Settings
 from tests.controller.listening import listening
@@ -276,3 +279,41 @@ def test_what_is_demanded_of_this_tests_own_process_is_not_there() -> None:
     """The check can fail: a process that was not started by an adapter does not pass it."""
     rules = ENGINES["llamacpp"].required_environment()
     assert any(os.environ.get(rule.name) != rule.must_be for rule in rules)
+
+
+def test_logs_that_nobody_outside_has_seen_are_never_called_witnessed(site: Site) -> None:
+    """Nobody asked does not apply; ours alone wait for a person; too few fail; enough pass."""
+    assert state(site, "logs_witnessed") is State.NOT_APPLICABLE
+    ours = outside_world(site, own=True, quorum=0)
+    assert state(ours, "logs_witnessed") is State.MANUAL_PENDING
+    cosigned_by_one(ours)
+    assert state(ours, "logs_witnessed") is State.MANUAL_PENDING, "whatever ours have signed"
+    theirs = outside_world(site, own=False, quorum=1)
+    assert state(theirs, "logs_witnessed") is PASS, "the same signatures, held by somebody else"
+    late = replace(theirs, now=theirs.now + timedelta(seconds=3602))
+    assert state(late, "logs_witnessed") is FAIL
+    assert "cosignature-stale" in answer(late, "logs_witnessed").found
+
+
+COSIGNER = CosignerSecret.generate("witness.example")
+
+
+def outside_world(site: Site, *, own: bool, quorum: int) -> Site:
+    """The site under a policy that lists one witness."""
+    who = shapes.Witness(
+        "w", str(COSIGNER.verifier), "http://w.example", "Witness", own, "scaleway:fr-par-2"
+    )
+    audit = msgspec.structs.replace(
+        site.policy.audit, witnesses=shapes.Witnesses(quorum, known=(who,))
+    )
+    return replace(site, policy=replace(site.policy, audit=audit))
+
+
+def cosigned_by_one(site: Site) -> None:
+    """What a run of the controller leaves: a cosigned checkpoint beside each log."""
+    for member in members(site.home):
+        signed = (member.folder / "checkpoint").read_bytes()
+        text = signed.decode().rpartition("\n\n")[0] + "\n"
+        line = cosignature.cosign(text, COSIGNER, int(site.now.timestamp()))
+        folder = cosigned.folder_of(site.home.trust, member.writer, member.stream)
+        cosigned.keep_note(folder, "w", signed + line)

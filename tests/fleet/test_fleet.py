@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sovereign import fleet, sinks
-from sovereign.audit import journal, trail
+from sovereign.audit import journal, remembered, trail
 from sovereign.audit.note import VerifierKey
 from sovereign.errors import BadInput, LogMissing
 from sovereign.retention import Item, due
@@ -220,7 +220,7 @@ def test_an_auditor_without_write_access_still_gets_a_verdict(
         raise OSError(number, os.strerror(number))
 
     site.settle()
-    monkeypatch.setattr(fleet.fcntl, "flock", refuse)
+    monkeypatch.setattr(remembered.fcntl, "flock", refuse)
     assert codes(site) == {}
     assert not site.member(EVENT).kept.exists()
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sovereign.errors import LogUnwritable
+from sovereign.subjects import pseudonym
 from tests.gateway.site import EEA, OPENAI, Reply, disks, site
 from tests.simulated.disk import Fault
 from tests.simulated.engine import (
@@ -164,18 +165,22 @@ async def test_fields_the_engine_cannot_honour_are_named_in_the_answer(tmp_path:
         ("metadata", {"metadata": {"subject": "ann"}}),
     ],
 )
-async def test_a_subject_is_recorded_as_a_pseudonym_from_the_place_its_key_declares(
+async def test_a_subject_is_recorded_as_a_sealed_pseudonym_from_the_place_its_key_declares(
     tmp_path: Path, source: str, given: dict[str, Any]
 ) -> None:
-    """The same person is the same pseudonym however she is named, and never by her name."""
+    """The same person is the same pseudonym however she is named; no two records look alike."""
     async with engine() as it, site(tmp_path, it.address) as ours:
         secret, plain = ours.key(subject=source), ours.key(subject="header")
         await ours.seen()
         assert (await ours.chat(secret=secret, **given)).status == 200
         assert (await ours.chat(secret=plain, headers={"x-sovereign-subject": "ann"})).status == 200
         named, again = ours.kinds("decision")
-        assert named["subject"] == again["subject"]
-        assert len(named["subject"]) == 64
+        known = ours.keystore.known()
+        ann = pseudonym(known.secrets["acme"], "ann")
+        assert known.subjects["acme"].is_of(named["subject"], ann)
+        assert known.subjects["acme"].is_of(again["subject"], ann)
+        assert named["subject"] != again["subject"]
+        assert ann not in str((named, again))
         missing = await ours.chat(secret=secret, messages=[{"role": "user", "content": "x"}])
         assert (missing.status, missing.error["code"]) == (403, "subject-missing")
         assert "subject" not in ours.kinds("decision")[-1]

@@ -271,6 +271,7 @@ LEFT_BEHIND = {
     "/etc/sysusers.d/sovereign.conf",
     "/var/lib/sovereign",
     "/var/lib/sovereign/audit",
+    "/var/lib/sovereign/cosigned",
     "/var/lib/sovereign/policies",
     "/var/lib/sovereign/trust",
 }

@@ -149,7 +149,16 @@ def test_weights_that_may_not_serve_in_production_are_marked(eea: Policy) -> Non
     """A licence is read before the model is chosen, not after."""
     terms = {name: model.licence_terms for name, model in eea.models.items()}
     marked = {name for name, term in terms.items() if term != "open"}
-    assert marked == {"codestral-22b-v0.1", "mistral-medium-3.5-128b"}
+    assert marked == {
+        "codestral-22b-v0.1",
+        "devstral-2-123b-instruct-2512",
+        "ministral-8b-instruct-2410",
+        "mistral-large-instruct-2407",
+        "mistral-large-instruct-2411",
+        "mistral-medium-3.5-128b",
+        "mistral-small-instruct-2409",
+        "pixtral-large-instruct-2411",
+    }
 
 
 def test_the_readme_names_every_file(eea: Policy) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sovereign import fleet, sinks
-from sovereign.audit import journal, proof, record
+from sovereign.audit import erasures, journal, proof, record
 from sovereign.controller import retain
 from sovereign.evidence.checks import Site as Looked
 from sovereign.evidence.checks import answer
@@ -219,7 +219,7 @@ def test_receipts_in_a_bundle_that_goes_are_carried_over_first(tmp_path: Path) -
             site.seal()
             assert site.findings() == set()
         rules = {r["rule"] for _, r in site.records(RECEIPTS) if r["type"] == "erasure"}
-        assert retain.CARRIED_OVER in rules
+        assert erasures.CARRIED_OVER in rules
         left = [i for i, _ in site.records(RECEIPTS)]
         assert 0 not in left
     finally:
@@ -272,7 +272,7 @@ def test_a_bundle_that_cannot_be_read_stops_the_run_and_not_the_rounds(site: Sit
     """Its age is not known, so it is not guessed; and an engine keeps its attestation."""
     a_year_and_more(site)
     (site.member(EVENT).folder / "tile/entries/000").write_bytes(b"\0\5abc")
-    retaining = retain.Retaining(site.home, site.policy, site.controller)
+    retaining = retain.Retaining(site.home, site.policy, site.controller, site.clock.ticks)
     retaining.run_when_due(site.clock.now)
     assert site.records(SECURITY)[0][0] == 0
     assert state_of(site, "retention_met") is State.UNKNOWN
@@ -283,7 +283,7 @@ def test_a_run_comes_once_an_interval_and_a_failed_one_again_after_a_minute(
 ) -> None:
     """A full disk at midnight must not cost a day."""
     runs: list[str] = []
-    retaining = retain.Retaining(site.home, site.policy, site.controller)
+    retaining = retain.Retaining(site.home, site.policy, site.controller, site.clock.ticks)
 
     def failing(_: object) -> None:
         runs.append("failed")
@@ -301,3 +301,77 @@ def test_a_run_comes_once_an_interval_and_a_failed_one_again_after_a_minute(
         site.clock.now += timedelta(hours=hours)
         retaining.run_when_due(site.clock.now)
     assert runs[2:] == ["done", "done"]
+
+
+def test_a_clock_that_jumps_ahead_puts_the_run_off_and_one_set_back_does_not(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A year that passed in a second would erase a year of evidence, for good."""
+    passed = 0.0
+    retaining = retain.Retaining(site.home, site.policy, site.controller, lambda: passed)
+    runs: list[object] = []
+    monkeypatch.setattr(retaining, "run", runs.append)
+    began = site.clock.now
+    retaining.run_when_due(began)
+    assert runs == [began]
+    passed += 5
+    ahead = began + timedelta(days=365)
+    retaining.run_when_due(ahead)
+    assert runs == [began], "put off"
+    passed += 5
+    back = began + timedelta(seconds=10)
+    retaining.run_when_due(back)
+    assert runs == [began, back], "the right time came back, and with it the next run"
+    for hours in (11.9, 0.2):
+        passed += hours * 3600
+        back += timedelta(hours=hours)
+        retaining.run_when_due(back)
+    assert runs[2:] == [back]
+
+
+@pytest.mark.parametrize(("ahead", "count"), [(timedelta(hours=1), 2), (timedelta(hours=1.01), 1)])
+def test_a_jump_is_more_than_a_correction_and_is_believed_after_half_an_interval(
+    site: Site, monkeypatch: pytest.MonkeyPatch, ahead: timedelta, count: int
+) -> None:
+    """A machine restored from a snapshot is really late: it must not wait for ever."""
+    passed = 0.0
+    retaining = retain.Retaining(site.home, site.policy, site.controller, lambda: passed)
+    runs: list[object] = []
+    monkeypatch.setattr(retaining, "run", runs.append)
+    now = site.clock.now
+    retaining.run_when_due(now)
+    passed += 12 * 3600
+    now += timedelta(hours=12) + ahead
+    retaining.run_when_due(now)
+    assert len(runs) == count
+    passed += 12 * 3600
+    retaining.run_when_due(now + timedelta(hours=12))
+    assert len(runs) == count + 1
+
+
+@pytest.mark.parametrize("step", range(1, 7))
+def test_a_run_that_is_cut_off_at_any_deletion_is_found_and_mended(
+    site: Site, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Whatever was gone by then, nothing is unexplained, and the next run ends the work."""
+    a_year_and_more(site)
+    monkeypatch.setattr(fleet, "ERASURE_WITHIN_S", 0.0)
+    real, calls = sinks.RealDisk.sync, 0
+
+    def cut_off(disk: sinks.RealDisk, path: str) -> None:
+        nonlocal calls
+        if "tile/entries" in str(disk.root):  # after the bundle went, before that is durable
+            calls += 1
+            if calls == step:
+                raise OSError("the machine stopped here")
+        real(disk, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sinks.RealDisk, "sync", cut_off)
+        with pytest.raises(OSError, match="stopped here"):
+            site.run()
+    assert site.findings() <= {"erasure-incomplete"}
+    site.run()
+    assert site.findings() == set()
+    assert 0 not in {index for index, _ in site.records(EVENT)}
+    assert 0 not in {index for index, _ in site.records(SECURITY)}

@@ -2,7 +2,7 @@
 # Install the Debian packages that some suites need (real hosts, Go programs), when we may.
 # Without root the suites that need them are skipped, each with its reason; in CI they fail.
 set -euo pipefail
-packages=(mmdebstrap systemd-container nftables openssh-client iproute2 socat tinyproxy zstd g++ nlohmann-json3-dev libstb-dev libnuma1)
+packages=(mmdebstrap systemd-container nftables openssh-client iproute2 socat tinyproxy zstd g++ nlohmann-json3-dev libstb-dev softhsm2 libnuma1 openssl)
 missing=()
 for name in "${packages[@]}"; do
   dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q 'install ok installed' || missing+=("$name")

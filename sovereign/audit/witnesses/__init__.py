@@ -1,0 +1,1 @@
+"""What others say of a log: witnesses that cosign it, authorities that date it."""
