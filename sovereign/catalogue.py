@@ -59,7 +59,8 @@ def find(policy: Policy, name: str) -> Entry:
         near = difflib.get_close_matches(wanted, known, _SUGGESTED, cutoff=0.5)
         raise UnknownName(
             f"no model is called {name[:80]!r}",
-            accepted=", ".join(near) or "an id, alias or short name of the catalogue",
+            found=f"perhaps {', '.join(near)}" if near else "",
+            accepted="an id, alias or short name of the catalogue",
             next_step="sovereign models list",
         )
     return found

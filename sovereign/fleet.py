@@ -23,6 +23,7 @@ from sovereign.audit.folder import Folder
 from sovereign.audit.keys import rotation
 from sovereign.audit.merkle import TILE_WIDTH
 from sovereign.audit.note import VerifierKey
+from sovereign.audit.remembered import Places
 from sovereign.audit.scan import Read, read_or_full
 from sovereign.audit.search import Source
 from sovereign.audit.trail import KEPT_SUFFIX, PIN_SUFFIX, kept_path
@@ -115,7 +116,10 @@ def members(home: Home) -> tuple[Member, ...]:
     for name in sorted(pins.keys() | there.keys() | kept):
         writer, _, stream = name.rpartition("-")
         folder = there.get(name, home.audit / writer / stream)
-        vkey = rotation.newest(reader(folder), _pinned(pins[name])) if name in pins else None
+        pin = _pinned(pins[name]) if name in pins else None
+        if pin is not None and not f"/{pin.name}".endswith(f"/{writer}/{stream}"):
+            raise BadInput(f"{pins[name]} pins {pin.name}", accepted=f"a key of {writer}/{stream}")
+        vkey = rotation.newest(reader(folder), pin) if pin is not None else None
         found.append(Member(folder, writer, stream, vkey, kept_path(home.trust, writer, stream)))
     return tuple(found)
 
@@ -185,9 +189,14 @@ def verify_folders(
         named = _registered(_sound(seen.values(), judge_all(seen.values()))) | named
         chosen = {folder: named.get(claimed[folder]) for folder in folders}
         seen = _inspected_all(chosen, kept)
+    origins = [key.name for key in chosen.values() if key is not None]
+    if len(set(origins)) < len(origins):
+        raise BadInput("two of these logs have one name", accepted="each log once")
     for note in kept:
-        if only is None and _claimed(note) not in named:
-            raise BadInput(f"a kept checkpoint is of {_claimed(note)!r}", accepted=", ".join(named))
+        if only is None and _claimed(note) not in origins:
+            raise BadInput(
+                f"a kept checkpoint is of {_claimed(note)!r}", accepted=", ".join(origins)
+            )
     reports = judge_all(seen.values(), rules)
     results = [
         Result.of(reports[key.name], folder)
@@ -230,7 +239,9 @@ def _sound(seen: Iterable[Inspection], reports: Mapping[str, Report]) -> dict[st
     intact = [each for each in seen if reports[each.vkey.name].intact]
     intact.sort(key=lambda each: each.vkey.name != eraser_of(each.vkey.name))
     return {
-        each.vkey.name: Sound.now(each.vkey, each.read, reports[each.vkey.name].size)
+        each.vkey.name: Sound.now(
+            each.vkey, each.read, reports[each.vkey.name].size, each.registered
+        )
         for each in intact
     }
 
@@ -309,7 +320,7 @@ def _result(member: Member, reports: dict[str, Report]) -> Result:
 
 def _inspected(member: Member) -> Inspection:
     assert member.vkey is not None
-    kept = [member.kept.read_bytes()] if member.kept.exists() else []
+    kept = Places.of(member.folder, member.vkey, member.kept.parent).notes()
     outside = cosigned.folder_of(member.kept.parent, member.writer, member.stream)
     kept += cosigned.everything(outside)
     return inspect(reader(member.folder), member.vkey, kept=kept)

@@ -105,6 +105,7 @@ class Keystore:
     def create(self) -> None:
         """Make the file if it is not there, and a tree for every tenant that has none."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.touch(mode=0o640)  # before anything is in it that others may not read
         with closing(self._connect()) as db, db:
             db.executescript(_SCHEMA)
             for (name,) in db.execute(

@@ -23,6 +23,7 @@ a million subjects of a tenant the chance that any two do is 4 in 10**13.
 
 import base64
 import binascii
+import os
 import secrets
 import threading
 from collections import OrderedDict
@@ -113,6 +114,11 @@ class _Nonces:
     """Random bytes, drawn many at a time: each draw is a system call on the path of a request."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._drawn = b""
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
         self._lock = threading.Lock()
         self._drawn = b""
 

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from urllib.parse import urlsplit
 
 from sovereign.audit.folder import longest
@@ -45,6 +46,8 @@ class Remote:
     withheld: bool = False
     _until: float = 0.0
     _connection: http.client.HTTPConnection | None = field(default=None, repr=False)
+    _wholes: dict[str, bytes] = field(default_factory=dict, repr=False)
+    _parts: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.url = _checked(self.url)
@@ -65,7 +68,7 @@ class Remote:
         kept = self._connection is not None
         try:
             return self._get(path)
-        except (OSError, http.client.HTTPException, zlib.error) as error:
+        except (OSError, UnicodeError, http.client.HTTPException, zlib.error) as error:
             self.close()
             if not kept or isinstance(error, TimeoutError):
                 raise self._unreachable(path, _said(error)) from None
@@ -93,6 +96,7 @@ class Remote:
         answer = connection.getresponse()
         body = self._body(answer, path, deadline)
         if answer.status == 200:
+            self._refuse_changed(path, body)
             return body
         if answer.status in _GONE:
             return None
@@ -102,6 +106,21 @@ class Remote:
         if answer.status in _WITHHELD and _may_be_absent(path):
             return None
         raise self._unreachable(path, f"status {answer.status}")
+
+    def _refuse_changed(self, path: str, body: bytes) -> None:
+        """A tile or bundle grows at its end and else never changes."""
+        full, partial, _ = path.partition(".p/")
+        if not path.startswith("tile/"):
+            return
+        known = self._parts.get(full, b"")
+        same = body.startswith(known) or known.startswith(body)
+        if not partial:
+            digest = sha256(body).digest()
+            same = same and self._wholes.setdefault(full, digest) == digest
+        elif len(body) > len(known):
+            self._parts[full] = body
+        if not same:
+            raise self._unreachable(path, "another file than a moment ago")
 
     @contextmanager
     def _ended_at(self, deadline: float) -> Iterator[None]:
@@ -158,6 +177,7 @@ class Remote:
             raise zlib.error("cut short")
         if answer.length:
             raise http.client.IncompleteRead(b"", answer.length)
+        answer.close()  # read1 leaves it open at its end, and the line could not be used again
         return body
 
     def _wait_at_most(self, left: float) -> None:

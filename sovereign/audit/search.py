@@ -87,7 +87,7 @@ class Wanted:
         """Whether the record at `index` is one of those."""
         if not self.is_in_time(found["at"]):
             return False
-        if self.decision is not None and self.decision not in (index, found.get("decision")):
+        if self.decision is not None and not self._is_of_decision(index, found):
             return False
         if self.subject is not None and not self._is_about(found):
             return False
@@ -96,6 +96,11 @@ class Wanted:
             for name in _EQUAL
             if getattr(self, name) is not None
         )
+
+    def _is_of_decision(self, index: int, found: dict[str, Any]) -> bool:
+        """The decision itself, or what says how it ended."""
+        itself = index == self.decision and found["type"] == "decision"
+        return itself or found.get("decision") == self.decision
 
     def is_in_time(self, at: str) -> bool:
         """Whether a record of this time may be one of those."""

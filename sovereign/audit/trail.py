@@ -29,7 +29,7 @@ from sovereign.audit.log import Clock, Log
 from sovereign.audit.note import SignerKey
 from sovereign.audit.record import RECORD_TYPES, STREAMS
 from sovereign.audit.remembered import Places, Remembering
-from sovereign.errors import LogLocked, LogMissing, LogUnwritable, RecordInvalid
+from sovereign.errors import LogKeyUnusable, LogLocked, LogMissing, LogUnwritable, RecordInvalid
 
 if TYPE_CHECKING:
     import asyncio
@@ -343,11 +343,18 @@ def _open_one(
 ) -> tuple[Log, Places]:
     folder, path = audit / writer / stream, keys / f"{writer}-{stream}{KEY_SUFFIX}"
     origin = origin_of(site, writer, stream)
-    if not folder.is_dir() or not path.exists():
+    if not folder.is_dir():
         raise LogMissing(
             f"there is no log {origin} here",
-            found=f"no {folder if not folder.is_dir() else path}",
+            found=f"no {folder}",
             next_step=f"sovereign audit create --writer {writer}",
+        )
+    if not path.exists():
+        raise LogKeyUnusable(
+            f"the key that signs {origin} is not here",
+            found=f"no {path}",
+            accepted="its private key, put back; without it the log can only be verified",
+            next_step="docs/runbooks/log-key-unusable.md",
         )
     key = handover.signer(folder, path, origin)
     places = Places.of(folder, key.verifier, trust)

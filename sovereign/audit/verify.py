@@ -19,6 +19,7 @@ and the table in `record`); an import contract keeps it so.
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Any
 
 from sovereign.audit import clockwise, erasures, record, tiles, writers
 from sovereign.audit.checkpoint import Checkpoint
@@ -26,7 +27,7 @@ from sovereign.audit.erasures import HoldEvent, Receipt, Rules
 from sovereign.audit.folder import Folder
 from sovereign.audit.keys import rotation
 from sovereign.audit.keys.rotation import History
-from sovereign.audit.merkle import TILE_WIDTH, Tree
+from sovereign.audit.merkle import TILE_WIDTH, Tree, fold
 from sovereign.audit.note import VerifierKey
 from sovereign.audit.scan import Read, Sight, Task, leaves, read_or_full, read_tile, scan
 from sovereign.audit.witnesses import witnessed
@@ -61,7 +62,7 @@ PLACER = "operator/evidence"
 """The one log of a site that holds are placed and released in: the command line's."""
 EVERY_FINDING_MAX = 100
 """Findings kept of one log; nobody looks for more, for the log is unsound anyway."""
-READ_HERE = ("erasure", "hold-placed", "hold-released", rotation.RECORD)
+READ_HERE = ("erasure", "hold-placed", "hold-released", rotation.RECORD, *writers.REGISTERED)
 """Types of records that verification itself reads: `_read_record` gets each of them, in order."""
 
 
@@ -106,7 +107,8 @@ class Report:
     def intact(self) -> bool:
         """True when every byte is what was signed, though a rule may have been broken."""
         beside = erasures.OF_RULES | clockwise.FINDINGS.keys()
-        return not self.open_gaps and all(f.code in beside for f in self.findings)
+        looked_at = len(self.findings) < EVERY_FINDING_MAX  # else the walk may have ended early
+        return looked_at and not self.open_gaps and all(f.code in beside for f in self.findings)
 
 
 @dataclass(slots=True)
@@ -125,6 +127,7 @@ class Inspection:
     history: History | None = None
     withheld: bool = False
     rotations: list[tuple[int, str]] = field(default_factory=list)
+    registered: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     times: clockwise.Times = field(default_factory=clockwise.Times)
 
     def find(self, code: str, where: str) -> None:
@@ -364,7 +367,12 @@ def _grow(tree: Tree, read: Read, sight: Sight, size: int, wanted: set[int]) -> 
         if tree.size in wanted:
             yield tree.size
         return
-    for leaf in leaves(read, sight.index, size) if inside else tiles.split_hashes(sight.node):
+    hashes = (
+        tiles.split_hashes(sight.node) if width < TILE_WIDTH else leaves(read, sight.index, size)
+    )
+    if width == TILE_WIDTH and (len(hashes) < width or fold(hashes) != sight.node):
+        return  # another tile than a moment ago: the root will differ
+    for leaf in hashes:
         tree.append(leaf)
         if tree.size in wanted:
             yield tree.size
@@ -393,6 +401,8 @@ def _read_record(seen: Inspection, index: int, entry: bytes) -> None:
         seen.receipts.append(erasures.receipt_of(content, name))
     elif content["type"] == rotation.RECORD:
         seen.rotations.append((index, str(content["new"])))
+    elif content["type"] in writers.REGISTERED:
+        seen.registered.append((index, content))
     elif content["type"] in ("hold-placed", "hold-released"):
         seen.holds.append(erasures.hold_event_of(content, name))
 

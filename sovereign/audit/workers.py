@@ -34,7 +34,7 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 class Order(msgspec.Struct, frozen=True):
     """Go over the ranges `begin`, `begin + step`, … of the log of `task` in `folder`."""
 
-    folder: str
+    folder: bytes
     task: Task
     begin: int
     step: int
@@ -116,7 +116,7 @@ def _start(folder: Folder, task: Task, processes: int) -> list[_Worker]:
     workers: list[_Worker] = []
     if not sys.executable:
         return workers
-    order = Order(str(folder.root.absolute()), task, 0, processes)
+    order = Order(os.fsencode(folder.root.absolute()), task, 0, processes)
     for begin in range(processes):
         try:
             process = subprocess.Popen(
@@ -137,7 +137,7 @@ def _start(folder: Folder, task: Task, processes: int) -> list[_Worker]:
 def work(order: bytes, output: IO[bytes]) -> None:
     """Carry an order out, range by range."""
     wanted = _ORDER.decode(order)
-    task, folder = wanted.task, Folder(Path(wanted.folder))
+    task, folder = wanted.task, Folder(Path(os.fsdecode(wanted.folder)))
     for number in range(wanted.begin, -(-task.bundles // RANGE), wanted.step):
         first = number * RANGE
         for sight in scan(folder, task, first, min(task.bundles, first + RANGE)):

@@ -38,13 +38,15 @@ FINDINGS: dict[str, str] = {
 REGISTER = "controller/evidence"
 ALIVE_EVERY_S = 900
 """A writer that serves gives a sign of life, and the controller writes what it sees, as often."""
+EVERY_MAX_S = 86_400
+"""No look is further from the next than a day, whatever a record says."""
 GRACE = timedelta(seconds=120)
 """How late a sign of life may be: a busy machine is no gap."""
 GAPS_MAX = 20
 """Stretches of silence of one writer that are named; more say no more about it."""
 UP, NOT_SEEN = "up", "not-seen"
 _SIGNS = ("writer-alive", "writer-stopped", "log-created", "log-reopened", "log-restored")
-_REGISTERED = ("writer-registered", "log-seen", "writer-seen")
+REGISTERED = ("writer-registered", "log-seen", "writer-seen")
 
 Found = tuple[str, str, str]
 """The origin of a log, a code, and where."""
@@ -57,13 +59,21 @@ class Sound:
     vkey: VerifierKey
     read: Read
     size: int
+    registered: tuple[tuple[int, dict[str, Any]], ...] = ()
 
     @classmethod
-    def now(cls, vkey: VerifierKey, read: Read, inspected: int) -> "Sound":
+    def now(
+        cls,
+        vkey: VerifierKey,
+        read: Read,
+        inspected: int,
+        registered: Iterable[tuple[int, dict[str, Any]]] = (),
+    ) -> "Sound":
         """The log as far as it goes now; it may have grown since it was inspected."""
         history, raw = rotation.follow(read, vkey)
         signed = history.read(raw) if raw else None
-        return cls(vkey, read, max(inspected, signed.size if signed else 0))
+        size = max(inspected, signed.size if signed else 0)
+        return cls(vkey, read, size, tuple(registered))
 
     @property
     def origin(self) -> str:
@@ -108,7 +118,7 @@ class Register:
     def of(cls, evidence: Sound) -> "Register":
         """Read it."""
         found = cls()
-        for index, content in _records(evidence, _REGISTERED):
+        for index, content in evidence.registered:
             found._take(content, f"{evidence.origin}#{index}")
         return found
 
@@ -120,7 +130,7 @@ class Register:
             anchor = Anchor(content["size"], content["root"], name)
             self.anchors.setdefault(content["log"], []).append(anchor)
         else:
-            every = timedelta(seconds=content["every_s"])
+            every = timedelta(seconds=min(content["every_s"], EVERY_MAX_S))
             sighting = Sighting(at, content["state"] == UP, every)
             self.sightings.setdefault(content["writer"], []).append(sighting)
 
@@ -250,12 +260,6 @@ def _runs(sightings: Iterable[Sighting]) -> Iterator[tuple[datetime, datetime, t
         last = each
     if start is not None and last is not None:
         yield start.at, last.at, start.every + GRACE
-
-
-def _records(log: Sound, types: Collection[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for first, width, raw in log.bundles():
-        for offset, content in _of_types(raw, width, types):
-            yield first + offset, content
 
 
 def _of_types(

@@ -40,7 +40,11 @@ def _run() -> None:
         sys.exit(fail(error, as_json="--json" in sys.argv))
     except BrokenPipeError:
         sys.stderr.close()
-        sys.exit(0)
+        sys.exit(UNDETERMINED)
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # the framework makes a finding, 1, of it
+            sys.exit(UNDETERMINED)
+        raise
     except _outside() as error:
         sys.exit(give_up(error, UNDETERMINED, as_json="--json" in sys.argv))
     except Exception as error:  # noqa: BLE001 - never 1, which would be a finding; its trace is shown

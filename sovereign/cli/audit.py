@@ -15,8 +15,16 @@ from sovereign.audit.erasures import Rules
 from sovereign.audit.trail import WRITERS
 from sovereign.audit.verify import eraser_of
 from sovereign.cli import audit_cosign, audit_exported, ruling
-from sovereign.cli.audit_args import VkeyOption, bytes_of, chosen, deployed, key_given, place_given
-from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, say, table
+from sovereign.cli.audit_args import (
+    VkeyOption,
+    bytes_of,
+    chosen,
+    deployed,
+    key_given,
+    keys_given,
+    place_given,
+)
+from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, say, table, write_file
 from sovereign.cli.ruling import PoliciesOption
 from sovereign.errors import BadInput, KeyMissing, UnknownName
 from sovereign.outside import Outside
@@ -84,9 +92,9 @@ def verify_(
     verified with its pinned key; with FOLDERs, give the key that each must verify under. A log
     that entries were erased from is verified together with its site's controller/evidence,
     which holds the receipts. That log also holds the register of the site's logs: the other
-    keys follow from its own, and a log that it names and that was not given is a finding. A URL
-    is one that `sovereign audit serve` or any other C2SP tlog-tiles server answers. What
-    `sovereign audit export` made is one FOLDER.
+    keys follow from its own, and when several are given, one that it names and that is not
+    there is a finding. A URL is one that `sovereign audit serve` or any other C2SP tlog-tiles
+    server answers. What `sovereign audit export` made is one FOLDER.
 
     Erasures and holds of this site are judged by its policy and the clock: what went too early
     or too late, what should be gone, and what is held. With FOLDERs, --policies says by which.
@@ -99,7 +107,7 @@ def verify_(
         judged = ruling.rules(home_of(home), policies) if policies else None
         results = _verify_folders(folder, vkey or [], checkpoint or [], judged, part=part)
         if policies:
-            given = [key_given(each) for each in vkey or [""]], [*map(bytes_of, checkpoint or [])]
+            given = keys_given(vkey or []), [*map(bytes_of, checkpoint or [])]
             results, seen = audit_cosign.with_given(home_of(home), results, policies, *given)
     else:
         if vkey or checkpoint or part:
@@ -136,7 +144,7 @@ def prove(
     read = audit_cosign.reading(where, member, int(number) if witnessed else None)
     proven = proof.prove(read, member.vkey, int(number))
     if output is not None:
-        output.write_bytes(proven)
+        write_file(output, proven)
     if as_json:
         give({"record": record, "vkey": str(member.vkey), "proof": proven.decode()})
         return
@@ -184,7 +192,7 @@ def _verify_folders(
     *,
     part: bool,
 ) -> tuple[fleet.Result, ...]:
-    keys = [key_given(given) for given in vkeys or [""]]
+    keys = keys_given(vkeys)
     places = [place_given(folder) for folder in folders]
     return fleet.verify_folders(places, keys, [bytes_of(path) for path in kept], rules, part=part)
 

@@ -1,6 +1,7 @@
 """What the commands of the audit log are given: parsed here, at the border."""
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -48,10 +49,28 @@ def key_given(given: str | None) -> VerifierKey:
             next_step="sovereign audit status, on the machine of the log, shows its key",
         )
     path = Path(given)
+    if "+" not in given and not path.is_file():
+        raise BadInput(f"{given!r} is no verifier key, and no file", accepted="ORIGIN+HASH+KEY")
     try:
         return VerifierKey.parse(path.read_text() if path.is_file() else given)
     except UnicodeDecodeError:
         raise BadInput(f"{path} holds no verifier key", accepted="one line of text") from None
+
+
+def keys_given(given: Iterable[str]) -> list[VerifierKey]:
+    """The keys somebody pinned; a file may hold several, one a line.
+
+    Raises:
+        KeyMissing: none was given, so nothing can be said.
+        BadInput: one of them is no key.
+    """
+    found: list[VerifierKey] = []
+    for each in given:
+        path = Path(each)
+        lines = bytes_of(path).decode(errors="replace").splitlines() if path.is_file() else [each]
+        said = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        found += [key_given(line) for line in said]
+    return found or [key_given("")]
 
 
 def place_given(text: str) -> fleet.Place:

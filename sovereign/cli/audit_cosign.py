@@ -16,7 +16,7 @@ from sovereign.audit.witnesses import cosignature, cosigned, tlog_policy
 from sovereign.audit.witnesses.cosignature import CosignerKey
 from sovereign.audit.witnesses.witnessed import Standing
 from sovereign.cli.audit_args import deployed
-from sovereign.cli.output import HomeOption, JsonFlag, give, policy_of, say, table
+from sovereign.cli.output import HomeOption, JsonFlag, give, policy_of, say, table, write_file
 from sovereign.outside import Outside
 from sovereign.settings import Home
 
@@ -74,7 +74,7 @@ def tlog_policy_(
     keys = [member.vkey for member in fleet.members(where) if member.vkey is not None]
     text = tlog_policy.render(policy_of(where).audit.witnesses, keys)
     if output is not None:
-        output.write_text(text)
+        write_file(output, text.encode())
     if as_json:
         give({"tlog_policy": text})
     else:
@@ -155,7 +155,7 @@ def with_given(
     seen = [
         outside.standing_of(fleet.read_of(result.folder), named[result.origin], notes, policy, now)
         for result in results
-        if result.origin in named and result.size
+        if result.origin in named and result.determined
     ]
     return _joined(results, tuple(seen))
 

@@ -318,14 +318,19 @@ def _show(lags: list[Lag], recovery_point_s: int, *, as_json: bool) -> None:
     rows = sorted(lags, key=lambda lag: lag.origin)
     if as_json:
         logs = [
-            {"origin": r.origin, "size": r.size, "held": r.held, "behind_s": round(r.seconds, 1)}
+            {
+                "origin": r.origin,
+                "size": r.size,
+                "held": r.held,
+                "behind_s": round(r.seconds if r.entries else 0, 1),
+            }
             for r in rows
         ]
         give({"ok": not late, "recovery_point_s": recovery_point_s, "logs": logs})
         if late:
             raise typer.Exit(1)
         return
-    shown = [(r.origin, r.size, r.entries, f"{r.seconds:.1f} s") for r in rows]
+    shown = [(r.origin, r.size, r.entries, f"{r.seconds if r.entries else 0:.1f} s") for r in rows]
     table(("log", "records", "not yet there", "oldest of these"), shown)
     if late:
         worst = max(late, key=lambda lag: lag.seconds)

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from sovereign import catalogue
-from sovereign.cli.output import HomeOption, JsonFlag, give, home_of, policy_of, say, table
+from sovereign.cli.output import (
+    HomeOption,
+    JsonFlag,
+    give,
+    home_of,
+    policy_of,
+    say,
+    table,
+    write_file,
+)
 from sovereign.cli.size import allowed_places
 from sovereign.errors import BadInput
 from sovereign.policy import Policy
@@ -79,7 +88,8 @@ def cost(
     found = costs.machine_costs(asked, shapes, known, chosen, requests_day, rate, api)
     mine = _own(policy, asked, own, own_price, (years, pue, eur_kwh), chosen, requests_day)
     if svg is not None:
-        svg.write_text(cost_svg(f"{entry.name}, {chosen.id}", found, api, requests_day))
+        drawn = cost_svg(f"{entry.name}, {chosen.id}", found, api, requests_day)
+        write_file(svg, drawn.encode())
     if as_json:
         grams = {f"{each.shape.provider} {each.shape.id}": _grams(policy, each) for each in found}
         give(_as_json(entry, asked, chosen, requests_day, api, found, mine, rate, grams))

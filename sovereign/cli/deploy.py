@@ -11,10 +11,11 @@ from typing import Annotated
 
 import typer
 
-from sovereign import __version__, door, fleet
+from sovereign import __version__, door, fleet, holds
 from sovereign.audit.witnesses import cosigned
 from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
-from sovereign.errors import BadInput, NotDeployed, SovereignError
+from sovereign.errors import BadInput, NotDeployed, SovereignError, SubjectHeld
+from sovereign.gateway.tls import Certificate
 from sovereign.policy import THIS_HOST
 from sovereign.registry import Registry, utcnow
 from sovereign.residency import is_loopback
@@ -55,6 +56,8 @@ def deploy(
 def _deploy(root: Path, choices: deployment.Choices, *, as_json: bool) -> None:
     started = time.monotonic()
     state = deployment.begin(root, choices)
+    if state.home.settings.gateway.tls_key:  # before anything is stopped for it
+        Certificate(state.home.settings.gateway)
     if as_json:
         steps = {name: step(state) for name, step in deployment.STEPS}
         give(_as_facts(state, steps, time.monotonic() - started))
@@ -138,6 +141,8 @@ def up(home: HomeOption = None, as_json: JsonFlag = False) -> None:
     if not where.file.exists() or not where.audit.exists():
         raise NotDeployed(f"there is no site under {where.root}", next_step="make deploy")
     started = control.up(where)
+    if not started:
+        deployment.refuse_given_up(where)
     if as_json:
         give({"started": started})
         return
@@ -165,6 +170,8 @@ def down(
             "the audit log is erased only when all three options are given; nothing was changed",
             accepted="--erase --erase-audit-log --yes-erase-audit-log",
         )
+    if erase:
+        _refuse_held(where)
     there = _erasable(where, with_audit=erase_audit_log)
     if dry_run:
         _foresee(there, up=control.is_up(where), as_json=as_json)
@@ -187,6 +194,20 @@ def down(
     elif not erase_audit_log:
         say(f"kept: {where.audit} and {where.trust}, so that it can still be verified;")
         say(f"      {where.keys}, the signing keys of these logs")
+        if holds.root(where).exists():
+            say(f"      {holds.root(where)}, copies of records that were held")
+
+
+def _refuse_held(home: Home) -> None:
+    """What is held must stay readable: the keys of subjects and the copies of a hold stay."""
+    held = [each.facts.hold for each in holds.standing(home) if each.state(utcnow()) == "in-force"]
+    if held:
+        raise SubjectHeld(
+            "records are under a legal hold; nothing was stopped or erased",
+            because="what is held must stay readable (GDPR art. 17(3))",
+            found=", ".join(held),
+            next_step=f"sovereign hold release {held[0]}, once it may end",
+        )
 
 
 def _foresee(there: list[Path], *, up: bool, as_json: bool) -> None:
@@ -215,7 +236,7 @@ def _erasable(home: Home, *, with_audit: bool) -> list[Path]:
     """What an erasure takes away, of what is there."""
     paths = [home.registry, home.keystore, home.logs, home.models, home.run]
     paths += [home.own_places, home.file]
-    logs = [home.audit, home.keys, home.trust, cosigned.root_of(home.trust)]
+    logs = [home.audit, home.keys, home.trust, cosigned.root_of(home.trust), holds.root(home)]
     paths += logs if with_audit else []
     return [path for path in paths if path.exists()]
 

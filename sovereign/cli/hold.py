@@ -143,7 +143,9 @@ def show(
     if as_json:
         give({**_as_facts(found, now), "dir": str(result.folder), "findings": wrong})
     else:
-        facts({**_as_facts(found, now), "dir": result.folder})
+        shown = _as_facts(found, now)
+        scope = ", ".join(f"{name} {value}" for name, value in shown["scope"].items())
+        facts({**shown, "logs": ", ".join(shown["logs"]), "scope": scope, "dir": result.folder})
         for finding in result.findings:
             say(str(finding))
     raise typer.Exit(1 if wrong else 0)

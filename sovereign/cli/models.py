@@ -9,7 +9,17 @@ import typer
 
 from sovereign import catalogue
 from sovereign.catalogue import Entry, Wanted
-from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
+from sovereign.cli.output import (
+    HomeOption,
+    JsonFlag,
+    facts,
+    give,
+    home_of,
+    policy_of,
+    say,
+    table,
+    write_file,
+)
 from sovereign.errors import BadInput
 from sovereign.policy import Policy
 from sovereign.policy.shapes import ApiPrice, Figure, Model
@@ -215,7 +225,7 @@ def moe(
     model = catalogue.with_weights(policy, name)
     a, fmt = policy.catalogue.architectures[model.architecture], weight_format(dtype)
     if svg is not None:
-        svg.write_text(picture.routing_svg(model.name, a, fmt))
+        write_file(svg, picture.routing_svg(model.name, a, fmt).encode())
     if as_json:
         steps = [
             {"batch": s.batch, "experts_touched": round(s.experts, 3), "bytes_read": s.bytes_step}

@@ -10,7 +10,7 @@ import typer
 
 from sovereign import policy as policies
 from sovereign import settings
-from sovereign.errors import SovereignError, StateUnreadable
+from sovereign.errors import BadInput, SovereignError, StateUnreadable
 from sovereign.policy import Policy
 from sovereign.settings import Home
 
@@ -67,6 +67,20 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     )
     console.width = max(console.width, needed)
     console.print(shown)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write what a command was asked to write.
+
+    Raises:
+        BadInput: it cannot be written there.
+    """
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be written", found=error.strerror or "", accepted="a file in a folder"
+        ) from None
 
 
 def facts(pairs: Mapping[str, object]) -> None:

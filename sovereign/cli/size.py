@@ -108,6 +108,8 @@ def _subject(policy: Policy, name: str, path: Path | None) -> Subject:
     try:
         model = catalogue.with_weights(policy, name)
     except UnknownName:
+        if "/" in name and not Path(name).exists():
+            raise BadInput(f"there is no file or folder {name}", accepted="weights") from None
         if path is not None or not Path(name).exists():
             raise
         return subject_of(policy, None, read(Path(name)), Path(name).name)

@@ -97,6 +97,13 @@ def erase(
     about = [hit for hit in found if "subject" in hit.fields]
     plain = sum(not hit.fields["subject"].startswith(SEALED) for hit in about)
     _refuse_held(where, known, named)
+    if not about:
+        raise UnknownName(
+            "no readable record is about this person; nothing was changed",
+            found=f"pseudonym {named}",
+            accepted="the name exactly as the client sent it, or a person not erased yet",
+            next_step=f"sovereign subject find --tenant {tenant} --reason {ERASURE_REASON}",
+        )
     if dry_run:
         _tell("would erase", len(about) - plain, plain, "", as_json=as_json)
         return
@@ -117,9 +124,10 @@ def _tell(done: str, records: int, plain: int, receipt: str, *, as_json: bool) -
         facts_: dict[str, Any] = {"dry_run": not receipt, "records": records, "plain": plain}
         give({**facts_, "record": receipt or None})
         return
-    say(f"{done} the person in {records} records" + (f"; record {receipt}" if receipt else ""))
+    counted = "1 record" if records == 1 else f"{records} records"
+    say(f"{done} the person in {counted}" + (f"; record {receipt}" if receipt else ""))
     if plain:
-        say(f"  {plain} older records name the pseudonym in the clear; they go with their class")
+        say(f"  named in the clear by {plain} older records, which go with their class")
 
 
 def _named(known: Known, tenant: str, given: str) -> str:
@@ -135,7 +143,12 @@ def _named(known: Known, tenant: str, given: str) -> str:
         if not _PSEUDONYM.fullmatch(given):
             raise BadInput("this is no pseudonym", accepted="64 hexadecimal digits")
         return given
-    said = sys.stdin.readline(SUBJECT_MAX_CHARS + 2).removesuffix("\n")
+    said = sys.stdin.readline(SUBJECT_MAX_CHARS + 3).removesuffix("\n").removesuffix("\r")
+    if said != said.strip():
+        raise BadInput(
+            "a blank stands before or behind the name",
+            accepted="the name exactly as the client sends it; HTTP lets no blank through",
+        )
     if not 0 < len(said) <= SUBJECT_MAX_CHARS:
         raise BadInput(
             "nobody was named on standard input",

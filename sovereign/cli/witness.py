@@ -12,8 +12,8 @@ import typer
 
 from sovereign import eventlog
 from sovereign.audit.witnesses.witness_home import WitnessHome
-from sovereign.cli.audit_args import bytes_of, key_given
-from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, say, table
+from sovereign.cli.audit_args import bytes_of, keys_given
+from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, say, table, write_file
 from sovereign.errors import DeclarationMissing, ProcessFailed, StateUnreadable, TileMissing
 from sovereign.policy import THIS_HOST
 from sovereign.residency import is_loopback
@@ -78,7 +78,7 @@ def trust(
     """Know a log: from the next start on its checkpoints are looked at."""
     where = _witness(home, state)
     where.signers()
-    given = [key_given(each) for each in vkey]
+    given = keys_given(vkey)
     added = {log.name: where.trust(log) for log in given}
     if as_json:
         give({"logs": added})
@@ -203,7 +203,7 @@ def checkpoint(
     if signed is None:
         raise TileMissing(f"this witness has signed nothing of {origin}", next_step="ask another")
     if output is not None:
-        output.write_bytes(signed)
+        write_file(output, signed)
     if as_json:
         give({"origin": origin, "checkpoint": signed.decode(errors="replace")})
         return

@@ -54,7 +54,6 @@ class Certificate:
                 f"{self._chain} and {self._key} are no certificate and its key",
                 found=getattr(error, "reason", None) or error.strerror or type(error).__name__,
                 accepted="PEM files: the chain, leaf first, and its private key without passphrase",
-                next_step="docs/runbooks/settings-unreadable.md",
             ) from error
 
     async def look(self) -> None:

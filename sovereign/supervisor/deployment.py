@@ -282,7 +282,7 @@ def wait_for_endpoint(deployment: Deployment) -> str:
         endpoint = _usable(deployment)
         if endpoint is not None and _both_answer(deployment, endpoint):
             return f"{endpoint.id} at {endpoint.place}, vouched for until {_clock(endpoint)} UTC"
-        _stop_if_given_up(home)
+        refuse_given_up(home)
         time.sleep(POLL_S)
     shown = Registry(home.registry).snapshot().endpoints
     reasons = "; ".join(f"{e.id}: {e.quarantine}: {e.reason}" for e in shown) or "nothing observed"
@@ -322,7 +322,8 @@ def _clock(endpoint: Endpoint) -> str:
     return f"{endpoint.expires_at:%H:%M:%S}"
 
 
-def _stop_if_given_up(home: Home) -> None:
+def refuse_given_up(home: Home) -> None:
+    """Raise `ProcessFailed` when a process ended too often to be started again."""
     given_up = ["supervisor"] if control.state(home) is None else _given_up(home)
     if given_up:
         raise ProcessFailed(
@@ -370,7 +371,7 @@ def _wait_for_gateway(deployment: Deployment) -> None:
             status, _, answer = _call_with_key(deployment, "GET", "/v1/models", None)
             if status == 200 and f'"{deployment.home.settings.engine.model}"' in answer:
                 return
-        _stop_if_given_up(deployment.home)
+        refuse_given_up(deployment.home)
         time.sleep(POLL_S)
 
 

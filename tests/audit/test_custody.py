@@ -273,7 +273,7 @@ def test_a_token_that_does_not_give_the_key_is_said_in_our_words_without_the_pin
 def test_a_wrong_pin_is_refused_and_not_repeated(hsm: str) -> None:
     """In a process of its own, since a token asks each process for its PIN once."""
     program = (
-        "from sovereign.audit import custody; from sovereign.errors import LogKeyUnusable\n"
+        "from sovereign.audit.keys import custody; from sovereign.errors import LogKeyUnusable\n"
         f"try: custody.signer({uri(hsm, 'x').encode()!r}, 'a')\n"
         "except LogKeyUnusable as error: print(error.lines())"
     )

@@ -364,7 +364,7 @@ def test_verifying_a_folder_and_verifying_its_files_give_one_report(tmp_path: Pa
 def test_what_a_worker_is_told_and_tells_is_a_few_bytes_a_bundle(tmp_path: Path) -> None:
     """The memory of a verification must not grow with the log."""
     folder = laid_out(tmp_path, dict(sound(600)))
-    order = workers.Order(str(folder.root), Task(ORIGIN, 600), 0, 1)
+    order = workers.Order(os.fsencode(folder.root), Task(ORIGIN, 600), 0, 1)
     said = io.BytesIO()
     workers.work(msgspec.msgpack.encode(order), said)
     assert len(said.getvalue()) < 3 * 128 + 600 % 256 * 32

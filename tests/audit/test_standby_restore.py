@@ -130,7 +130,7 @@ def test_without_private_keys_the_logs_are_there_to_be_read_and_nobody_goes_on(
     assert not any(each.reopened for each in loss.restore())
     assert findings(loss.fresh) == {}
     assert "log-restored" not in kinds(loss.fresh, EVENT)
-    with pytest.raises(Exception, match="there is no log"):
+    with pytest.raises(Exception, match="the key that signs"):
         Trail.open(loss.fresh.audit, loss.fresh.keys, "gateway", "local", clock)
     loss.bring_keys()
     opened = (loss.fresh.audit, loss.fresh.keys, "gateway", "local", clock)

@@ -118,3 +118,25 @@ def test_a_hold_that_is_none_cannot_be_shown_or_released(decided: Path, run: Run
 def test_without_a_site_there_is_nothing_to_hold(run: Run) -> None:
     """Exit 3: it could not be determined."""
     assert run("hold", "list").code == 3
+
+
+def test_a_site_with_a_hold_in_force_is_not_erased(decided: Path, run: Run) -> None:
+    """What a court may ask for must not go with a cleaning up."""
+    hold = place(run)
+    for words in ((), ("--erase-audit-log", "--yes-erase-audit-log")):
+        done = run("down", "--erase", *words, "--json")
+        assert (done.code, done.json["error"]["found"]) == (1, hold)
+    assert (decided / "holds" / hold).is_dir()
+    assert run("down", "--json").code == 0
+    run("hold", "release", hold, "--approver", "legal-counsel")
+    done = run("down", "--erase", "--erase-audit-log", "--yes-erase-audit-log", "--json")
+    assert done.code == 0, done.err
+    assert not (decided / "holds").exists()
+
+
+def test_what_a_person_is_shown_of_a_hold_is_no_code(decided: Path, run: Run) -> None:
+    """Brackets and quotes are for programs."""
+    shown = run("hold", "show", place(run)).out
+    assert "tenant acme" in shown
+    assert "local/gateway/event" in shown
+    assert "[" not in shown

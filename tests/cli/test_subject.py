@@ -161,3 +161,22 @@ def test_a_tenant_that_is_none_is_refused(recorded: Home, run: Run) -> None:
     """Each tenant names its own persons."""
     done = run("subject", "find", "--tenant", "nobody", "--reason", "audit")
     assert (done.code, done.error) == (2, "unknown-name")
+
+
+def test_a_name_as_a_file_from_elsewhere_ends_its_lines_is_the_same_name(
+    recorded: Home, ask: Ask
+) -> None:
+    """A carriage return that is taken for a part of the name would find nobody, and say so."""
+    assert len(find(ask, "ann\r")) == 6
+    assert ask(" ann", "find", "--reason", "subject-request").code == 2
+
+
+def test_erasing_somebody_of_whom_nothing_is_there_is_no_success(
+    recorded: Home, ask: Ask, run: Run
+) -> None:
+    """A typing error must not become a receipt for an erasure that did not happen."""
+    done = ask("anne", "erase")
+    assert (done.code, done.json["error"]["code"]) == (2, "unknown-name")
+    member = next(m for m in fleet.members(recorded) if m.origin == "local/operator/evidence")
+    types = [r["type"] for _, r in fleet.records(member, 0, 10_000)]
+    assert "subject-erased" not in types

@@ -31,3 +31,13 @@ def test_weights_that_are_not_there_are_a_wrong_question(run: Run, tmp_path: Pat
     assert (done.code, done.error) == (2, "bad-input")
     (tmp_path / "empty").mkdir()
     assert run("weights", "digest", str(tmp_path / "empty")).code == 2
+
+
+def test_a_publishers_checksum_may_be_given_as_it_stands(run: Run, tmp_path: Path) -> None:
+    """`sha256sum` prints it bare; some pages print it in capitals."""
+    file = tmp_path / "m.gguf"
+    file.write_bytes(b"GGUF")
+    bare = hashlib.sha256(b"GGUF").hexdigest()
+    assert run("weights", "digest", str(file), "--must-be", bare).code == 0
+    assert run("weights", "digest", str(file), "--must-be", bare.upper()).code == 0
+    assert run("weights", "digest", str(file), "--must-be", "sha256:00").error == "bad-input"

@@ -14,6 +14,7 @@ from sovereign.audit.disk import RealDisk
 from sovereign.audit.keys import handover
 from sovereign.audit.note import SignerKey, VerifierKey
 from sovereign.audit.trail import STREAMS, WRITERS
+from sovereign.audit.verify import inspect
 from sovereign.audit.writers import ALIVE_EVERY_S, GRACE, Register, Sighting, Sound, silences
 from sovereign.controller.watching import Watching
 from tests.audit.loglab import files
@@ -270,6 +271,8 @@ def test_a_log_written_anew_with_its_own_key_is_another_than_the_controller_saw(
     _rewrite(member.folder, entries, secret)
     for left in site.home.trust.glob("gateway-*.checkpoint"):
         left.unlink()
+    for stream in STREAMS:
+        (site.home.audit / f"gateway/{stream}.checkpoint").unlink(missing_ok=True)
     assert found_here(site) == {EVENT: {"history-split"}}
 
 
@@ -454,7 +457,10 @@ def test_a_registration_that_makes_no_sense_registers_nothing(site: Site) -> Non
     for named, vkey in ((EVENT, "nonsense"), (SECURITY, good)):
         site.controller.record("writer-registered", log=named, vkey=vkey).result(10)
     published(site)
-    evidence = Sound.now(key(site), fleet.reader(site.member(REGISTER).folder), 0)
+    read = fleet.reader(site.member(REGISTER).folder)
+    seen = inspect(read, key(site))
+    assert seen.registered
+    evidence = Sound.now(key(site), read, 0, seen.registered)
     register = Register.of(evidence)
     assert (register.keys, register.newest, register.key_of(EVENT)) == ({}, None, None)
 

@@ -274,7 +274,9 @@ def _verified(
     reports = judge_all(seen)
     found = [(origin, finding) for origin, report in reports.items() for finding in report.findings]
     sound = {
-        each.vkey.name: Sound.now(each.vkey, each.read, reports[each.vkey.name].size)
+        each.vkey.name: Sound.now(
+            each.vkey, each.read, reports[each.vkey.name].size, each.registered
+        )
         for each in seen
         if reports[each.vkey.name].intact
     }

@@ -202,7 +202,8 @@ class Replica:
             lambda path: self._handovers.get(path) or self._disk.read(path), self.vkey
         )
         signed = history.read(note)
-        if signed is None or history.damaged:
+        known = {rotation.path_of(n) for n in range(1, len(history.handovers) + 1)}
+        if signed is None or history.damaged or not self._handovers.keys() <= known:
             raise HistorySplit(f"this checkpoint of {self.vkey.name} is not signed by its key")
         if signed.size < self.held.size:
             raise HistorySplit(
@@ -371,7 +372,7 @@ class Standby:
                 self._receipts.setdefault(receipt.log, set()).add(span)
                 if register_of(receipt.log) == origin and receipt.log in self._replicas:
                     self._replicas[receipt.log].erase(*span)
-        for first, last in self._receipts.get(origin, ()):
+        for first, last in tuple(self._receipts.get(origin, ())):
             if last >= since:
                 self._replicas[origin].erase(max(first, since - since % TILE_WIDTH), last)
 

@@ -16,6 +16,7 @@ from sovereign.errors import BadInput, HistorySplit, StandbyUnreachable
 
 TIMEOUT_S = 20.0
 ANSWER_MAX_BYTES = BODY_MAX_BYTES
+REFUSES_US = (401, 403)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,9 @@ class Client:
             StandbyUnreachable: it did not answer, or not as a standby.
         """
         answer = self._json("GET", PREFIX, b"")
-        return {each["origin"]: _state(each) for each in answer.get("logs", [])}
+        logs = answer.get("logs", [])
+        states = [_state(each) for each in (logs if isinstance(logs, list) else [{}])]
+        return {state.origin: state for state in states}
 
     def send(self, origin: str, body: bytes) -> State:
         """Send frames; return how far the copy goes once they are durable there.
@@ -137,13 +140,20 @@ class Client:
         if len(content) > ANSWER_MAX_BYTES:
             self.close()
             raise self._unreachable("its answer is too large")
+        if answer.status in REFUSES_US:
+            raise self._unreachable(
+                f"{answer.status}, it does not know our token",
+                "give both sides the same token file",
+            )
         return answer.status, content
 
-    def _unreachable(self, found: str) -> StandbyUnreachable:
+    def _unreachable(
+        self, found: str, next_step: str = "sovereign audit standby serve, on the other machine"
+    ) -> StandbyUnreachable:
         return StandbyUnreachable(
             f"the standby at {self._where.url} does not take or give anything",
             found=found,
-            next_step="sovereign audit standby serve, on the other machine",
+            next_step=next_step,
         )
 
     def close(self) -> None:
@@ -175,6 +185,9 @@ def _tls(where: Where) -> ssl.SSLContext:
 def _state(answer: dict[str, Any]) -> State:
     try:
         note = str(answer["checkpoint"]).encode()
-        return State(str(answer["origin"]), int(answer["size"]), int(answer["pending"]), note)
+        size, pending = int(answer["size"]), int(answer["pending"])
+        if not 0 <= size <= pending:
+            raise ValueError
+        return State(str(answer["origin"]), size, pending, note)
     except (KeyError, TypeError, ValueError):
         raise StandbyUnreachable("the standby does not answer as one") from None

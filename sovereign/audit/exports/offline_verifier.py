@@ -501,7 +501,8 @@ class Log:
     def is_intact(self) -> bool:
         """Whether every byte is what was signed, though a rule may have been broken."""
         broken = [code for code, _ in self.findings if code not in OF_RULES]
-        return self.key is not None and not broken and not self.open_gaps
+        looked_at = len(self.findings) < FINDINGS_MAX  # else the walk may have ended early
+        return looked_at and self.key is not None and not broken and not self.open_gaps
 
     def is_here(self, first: int) -> bool:
         """Whether the bundle that begins with this entry is in the export, as the manifest says."""
@@ -968,7 +969,7 @@ def _manifest(raw: bytes) -> dict[str, Any]:
     """The manifest, or a ValueError, KeyError, TypeError or AttributeError."""
     said = json_of(raw)
     times = said["from"], said["to"]
-    good = said["kind"] == "sovereign-export" and said["version"] == 1
+    good = said["kind"] == "sovereign-export" and said["version"] == 1 and bool(said["site"])
     if not good or canonical(said) != raw or not all(not each or is_time(each) for each in times):
         raise ValueError("no manifest of this version")
     for path, digest in said["files"].items():
@@ -979,6 +980,8 @@ def _manifest(raw: bytes) -> dict[str, Any]:
         raise ValueError("a log stands twice, or there is none")
     for log in said["logs"]:
         numbers = [log["size"], log["first"], log["count"], *chain(*log["carried"])]
+        if not _HEX.fullmatch(log["root"]):
+            raise ValueError("a root that cannot be")
         if not _ORIGIN.fullmatch(log["origin"]) or not all(map(is_count, numbers)):
             raise ValueError("a log that cannot be")
         if log["first"] + log["count"] > log["size"] or any(len(p) != 2 for p in log["carried"]):

@@ -18,6 +18,7 @@ Only while no writer runs. With what a crash leaves behind at each step:
 was cut short. It works over `Disk`s, so that a simulated one can stop it at every operation.
 """
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -55,6 +56,8 @@ class Site:
     """Checkpoints remembered outside the log."""
     acting: Callable[[], AbstractContextManager[None]] = nullcontext
     """Be whoever owns the log's files, while they are written."""
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Be the only one who replaces keys in this folder."""
 
     @classmethod
     def of(cls, folder: Path, keys: Path, trust: Path, stem: str, origin: str) -> "Site":
@@ -65,7 +68,7 @@ class Site:
             vkey = VerifierKey.parse(pin.read_text(errors="replace"))
             past = tuple(Places.of(folder, vkey, trust).notes())
         disks = RealDisk(folder), KeyFolder(keys), RealDisk(trust)
-        return cls(*disks, stem, origin, past, partial(_as_owner, folder))
+        return cls(*disks, stem, origin, past, partial(_as_owner, folder), partial(_alone, keys))
 
     def key(self, suffix: str = KEY) -> SignerKey | None:
         """The signing key in the file with this suffix; None when there is no such file.
@@ -175,6 +178,11 @@ def rotate(site: Site, source: str, why: str, clock: Clock) -> Rotated:
         LogKeyUnusable, BadInput: a key cannot be had, or was the log's before.
         LogUnwritable, Broken: as opening a log.
     """
+    with site.turn():  # two at once would each make a key, and one would be lost
+        return _rotated(site, source, why, clock)
+
+
+def _rotated(site: Site, source: str, why: str, clock: Clock) -> Rotated:
     old, known = _begun(site)
     new = site.key(NEXT)
     resumed = new is not None
@@ -297,9 +305,36 @@ def _move_pin(site: Site, last: Handover) -> None:
 
 def _take_over(site: Site) -> None:
     """Step 6. Not by renaming one into the other: a crash might leave the old name alone."""
-    _put(site.keys, site.stem + KEY, site.keys.read(site.stem + NEXT) or b"")
+    following = site.keys.read(site.stem + NEXT)
+    if following is None:
+        return  # it was taken over meanwhile
+    _put(site.keys, site.stem + KEY, following)
     site.keys.remove(site.stem + NEXT)
     site.keys.sync(".")
+
+
+@contextmanager
+def _alone(keys: Path) -> Iterator[None]:
+    """Hold the folder itself, so that nothing is left in it.
+
+    Raises:
+        LogLocked: another rotation is under way.
+    """
+    fd = os.open(keys, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _lock(fd, keys)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int, keys: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LogLocked(
+            f"another rotation is under way in {keys}", next_step="wait for it, then try again"
+        ) from None
 
 
 def _put(disk: Disk, path: str, data: bytes) -> None:

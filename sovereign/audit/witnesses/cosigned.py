@@ -10,6 +10,7 @@ served `checkpoint` of a log stays as its writer publishes it, five times a seco
 would be gone from it before anybody read them.
 """
 
+import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -145,13 +146,14 @@ def _read(path: Path) -> bytes | None:
 def _keep(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
     fd = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        fcntl.flock(fd, fcntl.LOCK_EX)  # the controller and a command may both have something
+        with fresh.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
         os.fsync(fd)
     finally:
         os.close(fd)

@@ -137,7 +137,8 @@ class WitnessHome:
             BadInput: no known log has signed one of them, a memory is there, or one is missing.
                 Nothing was written.
         """
-        found = {tree.origin: (tree, note) for note in notes for tree in (self._signed_in(note),)}
+        given = sorted(((self._signed_in(note), note) for note in notes), key=lambda e: e[0].size)
+        found = {tree.origin: (tree, note) for tree, note in given}  # the largest of each log
         there = sorted(origin for origin in found if self.signed(origin) is not None)
         if there:
             raise BadInput(f"what was signed of {there[0]} is remembered", accepted="a lost memory")
