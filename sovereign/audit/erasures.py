@@ -4,7 +4,8 @@ A receipt of form 2 says what was erased (class, range, count, times of the olde
 entry), of which tree (size and root of the log's checkpoint) and by which rule (digest of the
 policy, and the limits it sets). Erasing entries leaves every hash where it is, so size and root
 are the tree *before* and *after* the deletion: the log must still lead to that root at that size.
-Receipts of form 1 name a range only; they excuse a gap, and nothing more can be said of them.
+Receipts of form 1 name a range only. They excuse a gap, but where rules are given, a receipt that
+nobody can hold against a rule is a finding of its own.
 
 How far a deletion can be proven to be on time: the entries are gone, so their times are the
 controller's word, read before it erased them. What is left can contradict it. Entries of a log
@@ -390,7 +391,10 @@ def judged(
     """
     found = sorted(receipts, key=lambda r: (r.first, r.last))
     for receipt in found:
-        if receipt.form != 1 and _differs(receipt, origin, size, root_at, rules):
+        if receipt.form == 1:
+            if rules is not None:  # it says nothing that a rule could be held against
+                yield "receipt-differs", receipt.where
+        elif _differs(receipt, origin, size, root_at, rules):
             yield "receipt-differs", receipt.where
         elif receipt.told is not None:
             yield from _early_or_late(receipt, receipt.told, rules)

@@ -120,6 +120,13 @@ def test_a_receipt_of_the_old_form_excuses_a_gap_as_it_did() -> None:
     assert (report.findings, report.erased) == ((), 256)
 
 
+def test_a_receipt_that_says_nothing_a_rule_could_be_held_against_is_found_by_a_policy() -> None:
+    """Else whoever erases too early would write the old form."""
+    report = judged(old_receipt(0, BEGAN + DAY), gone=(0,), rules=rules(ON_TIME + HOUR))
+    assert {finding.code for finding in report.findings} == {"receipt-differs"}
+    assert report.erased == 256
+
+
 @pytest.mark.parametrize("size", [256, 257, 300, 512, 1024, SIZE])
 def test_the_root_in_a_receipt_is_that_of_any_earlier_size(size: int) -> None:
     """The log goes on growing; the tree at the deletion must be found again in its tiles."""
