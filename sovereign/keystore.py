@@ -107,7 +107,7 @@ class Keystore:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.touch(mode=0o640)  # before anything is in it that others may not read
         with closing(self._connect()) as db, db:
-            db.executescript(_SCHEMA)
+            db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")  # all of it, or nothing yet
             for (name,) in db.execute(
                 "SELECT name FROM tenant WHERE name NOT IN (SELECT tenant FROM subject_node)"
             ).fetchall():

@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS endpoint (id TEXT PRIMARY KEY, content TEXT NOT NULL)
 CREATE TABLE IF NOT EXISTS generation (only INTEGER PRIMARY KEY CHECK (only = 1), n INTEGER) STRICT;
 INSERT OR IGNORE INTO generation VALUES (1, 0);
 """
+_IS_MADE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'generation'"
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -71,7 +72,7 @@ class Registry:
         if writable:
             path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as db:
-                db.executescript(_SCHEMA)
+                db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")  # all of it, or nothing yet
             path.chmod(0o640)
 
     def _connect(self) -> sqlite3.Connection:
@@ -80,11 +81,14 @@ class Registry:
         return db
 
     def snapshot(self) -> Snapshot:
-        """Read it whole; a registry that does not exist yet is an empty one."""
+        """Read it whole; one that does not exist yet, or is just being made, is an empty one."""
         if not self._path.exists():
             return Snapshot(0, ())
         db = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=5)
         try:
+            db.execute("BEGIN")
+            if db.execute(_IS_MADE).fetchone() is None:
+                return Snapshot(0, ())
             rows = db.execute("SELECT content FROM endpoint ORDER BY id").fetchall()
             generation = int(db.execute("SELECT n FROM generation").fetchone()[0])
         finally:
