@@ -38,7 +38,7 @@ from sovereign.audit.verify import (
 )
 from sovereign.audit.witnesses import cosigned
 from sovereign.audit.writers import Register, Sound
-from sovereign.errors import BadInput
+from sovereign.errors import BadInput, TileDamaged
 from sovereign.settings import Home
 
 Place = Path | Read
@@ -376,13 +376,25 @@ def source(member: Member) -> Source:
     return Source(member.origin, size_of(member) or 0, reader(member.folder))
 
 
+def _entries(member: Member, number: int, bundle: bytes) -> list[bytes]:
+    try:
+        return tiles.unpack(bundle)
+    except ValueError:
+        raise TileDamaged(f"bundle {number} of {member.origin} is none") from None
+
+
 def records(member: Member, start: int, end: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Index and fields of the records from `start` up to `end`; erased ones are left out."""
+    """Index and fields of the records from `start` up to `end`; erased ones are left out.
+
+    Raises:
+        TileDamaged: a bundle is none.
+        RecordInvalid: an entry is no record.
+    """
     read, size = reader(member.folder), size_of(member) or 0
     for number in range(start // TILE_WIDTH, -(-min(end, size) // TILE_WIDTH)):
         path = tiles.bundle_path(number, tiles.width_of(0, number, size))
         bundle = read_or_full(read, path)
-        for offset, entry in enumerate(tiles.unpack(bundle) if bundle else ()):
+        for offset, entry in enumerate(_entries(member, number, bundle) if bundle else ()):
             index = number * TILE_WIDTH + offset
             if start <= index < min(end, size):
                 yield index, record.parse(entry)

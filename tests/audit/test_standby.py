@@ -551,15 +551,17 @@ def test_the_register_is_read_first_and_sent_last(pair: Pair) -> None:
 
 def test_an_address_that_is_none_is_refused_before_anything_is_sent() -> None:
     """A token must not travel to wherever a typing slip leads."""
-    for url in ("ftp://x", "standby:1", "http://", "https://x/?y"):
+    wrong = ("ftp://x", "standby:1", "http://", "https://x/?y", "http://x:y", "http://[::1")
+    for url in wrong:
         with pytest.raises(BadInput):
             Client(Where(url, TOKEN))
 
 
 def test_a_standby_that_is_not_there_is_said_in_its_own_words(tmp_path: Path) -> None:
     """Exit 3 and safe to try again; not a trace."""
-    with Client(Where("http://127.0.0.1:9", TOKEN)) as client, pytest.raises(StandbyUnreachable):
-        client.held()
+    for url in ("http://127.0.0.1:9", f"http://{'x' * 64}.example:1"):  # no label is that long
+        with Client(Where(url, TOKEN)) as client, pytest.raises(StandbyUnreachable):
+            client.held()
 
 
 def test_a_real_log_is_copied_while_it_is_written(tmp_path: Path) -> None:

@@ -108,9 +108,11 @@ def test_nobody_there_is_silence_and_a_url_that_is_none_is_a_mistake() -> None:
     """The first is the network's fault and is tried again; the second is ours."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    assert http_post(f"http://127.0.0.1:{port}", b"x", "text/plain").status == 0
-    with pytest.raises(BadInput):
-        http_post("file:///etc/passwd", b"x", "text/plain")
+    for nobody in (f"http://127.0.0.1:{port}", f"http://{'x' * 64}.example"):
+        assert http_post(nobody, b"x", "text/plain").status == 0
+    for url in ("file:///etc/passwd", "http://host:port", "http://[::1", "http://"):
+        with pytest.raises(BadInput):
+            http_post(url, b"x", "text/plain")
 
 
 def test_what_is_sent_is_the_body_of_the_specification() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from sovereign import fleet, sinks
-from sovereign.audit import journal, remembered, trail
+from sovereign.audit import journal, remembered, tiles, trail
 from sovereign.audit.note import VerifierKey
-from sovereign.errors import BadInput, LogMissing
+from sovereign.errors import BadInput, LogMissing, TileDamaged
 from sovereign.retention import Item, due
 from sovereign.settings import Home
 from tests.retention.site import Site
@@ -44,6 +44,20 @@ def erased(site: Site) -> None:
     site.pass_days(398)
     site.seal()
     assert any(e.item.sink == EVENT for e in site.run())
+
+
+# --- what is read -------------------------------------------------------------------------------
+
+
+def test_a_bundle_that_is_none_is_damage_with_a_name_to_whoever_reads_records(site: Site) -> None:
+    """A command that reads a log somebody damaged says which bundle it is, and no trace."""
+    site.decide(300)
+    site.seal()
+    member = site.member(EVENT)
+    bundle = member.folder / tiles.bundle_path(0)
+    bundle.write_bytes(bundle.read_bytes()[:-1])
+    with pytest.raises(TileDamaged, match="bundle 0 of local/gateway/event"):
+        list(fleet.records(member, 0, 300))
 
 
 # --- what is missing ----------------------------------------------------------------------------

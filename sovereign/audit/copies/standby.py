@@ -25,7 +25,7 @@ bundles alone, hashes never. The receipts are read again at each start, so none 
 import re
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -314,6 +314,7 @@ class Standby:
                 self._replicas[vkey.name] = Replica(RealDisk(folder), vkey)
                 self._locks[vkey.name] = threading.Lock()
             self._receipts: dict[str, set[tuple[int, int]]] = {}
+            self._known = threading.Lock()
             for origin in self._replicas:
                 self._obey(origin, 0)
         except BaseException:
@@ -365,14 +366,22 @@ class Standby:
         return self._replicas[origin]
 
     def _obey(self, origin: str, since: int) -> None:
-        """Erase what the site's receipts name: of all logs for new ones, else of this log."""
+        """Erase what the site's receipts name: of all logs for new ones, else of this log.
+
+        Whoever calls holds the lock of `origin`. Only whoever holds that of a register takes
+        another one besides, so nobody waits in a circle.
+        """
         if register_of(origin) == origin:
             for receipt in self._replicas[origin].receipts(since):
                 span = (receipt.first, receipt.last)
-                self._receipts.setdefault(receipt.log, set()).add(span)
+                with self._known:
+                    self._receipts.setdefault(receipt.log, set()).add(span)
                 if register_of(receipt.log) == origin and receipt.log in self._replicas:
-                    self._replicas[receipt.log].erase(*span)
-        for first, last in tuple(self._receipts.get(origin, ())):
+                    with nullcontext() if receipt.log == origin else self._locks[receipt.log]:
+                        self._replicas[receipt.log].erase(*span)
+        with self._known:
+            mine = tuple(self._receipts.get(origin, ()))
+        for first, last in mine:
             if last >= since:
                 self._replicas[origin].erase(max(first, since - since % TILE_WIDTH), last)
 

@@ -48,18 +48,17 @@ class Elsewhere(Exception):
         self.state = state
 
 
+_BROKEN = (OSError, http.client.HTTPException, UnicodeError)
+"""What a line can break with; the last is a name that no resolver takes."""
+
+
 class Client:
     """Use it from one thread. A connection that broke is made again by the next call."""
 
     def __init__(self, where: Where) -> None:
-        parts = urlsplit(where.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-            raise BadInput(
-                f"{where.url!r} is no address of a standby", accepted="https://HOST:PORT"
-            )
         self._where = where
-        self._host, self._port = parts.hostname, parts.port
-        self._tls = _tls(where) if parts.scheme == "https" else None
+        scheme, self._host, self._port = _address(where.url)
+        self._tls = _tls(where) if scheme == "https" else None
         self._line: http.client.HTTPConnection | None = None
 
     def held(self) -> dict[str, State]:
@@ -114,13 +113,13 @@ class Client:
         fresh = self._line is None
         try:
             return self._once(method, path, body)
-        except (OSError, http.client.HTTPException) as error:
+        except _BROKEN as error:
             self.close()
             if fresh:
                 raise self._unreachable(type(error).__name__) from error
         try:
             return self._once(method, path, body)
-        except (OSError, http.client.HTTPException) as error:
+        except _BROKEN as error:
             self.close()
             raise self._unreachable(type(error).__name__) from error
 
@@ -172,6 +171,22 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _address(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port of a standby.
+
+    Raises:
+        BadInput: it is no address of one.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # a port that is none, half an IPv6 address
+        host, port = None, None
+    if not host or parts.scheme not in ("http", "https") or parts.query:
+        raise BadInput(f"{url!r} is no address of a standby", accepted="https://HOST:PORT")
+    return parts.scheme, host, port
 
 
 def _tls(where: Where) -> ssl.SSLContext:

@@ -145,24 +145,15 @@ def http_post(url: str, body: bytes, content_type: str) -> Reply:
 
 
 def _call(method: str, url: str, body: bytes, content_type: str) -> Reply:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadInput(f"{url!r} is no address", accepted="http://… or https://…")
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(
-            parts.hostname, parts.port, timeout=SILENCE_S, context=ssl.create_default_context()
-        )
-    else:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=SILENCE_S)
+    connection, path = _towards(url)
     try:
         connection.connect()
         with _cut_off(connection.sock):
             headers = {"content-type": content_type} if content_type else {}
-            connection.request(method, parts.path or "/", body or None, headers)
+            connection.request(method, path, body or None, headers)
             answer = connection.getresponse()
             found = answer.read(ANSWER_MAX_BYTES + 1)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:  # a name no resolver takes
         return Reply(0, "", type(error).__name__.encode())
     finally:
         connection.close()
@@ -171,6 +162,22 @@ def _call(method: str, url: str, body: bytes, content_type: str) -> Reply:
     if answer.length:
         return Reply(0, "", b"its answer was cut off")
     return Reply(answer.status, answer.getheader("content-type", ""), found)
+
+
+def _towards(url: str) -> tuple[http.client.HTTPConnection, str]:
+    """A connection that is not made yet, and the path to ask it for."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # a port that is none, half an IPv6 address
+        host, port = None, None
+    if not host or parts.scheme not in ("http", "https"):
+        raise BadInput(f"{url!r} is no address", accepted="http://… or https://…")
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(host, port, timeout=SILENCE_S), parts.path or "/"
+    trusted = ssl.create_default_context()
+    secure = http.client.HTTPSConnection(host, port, timeout=SILENCE_S, context=trusted)
+    return secure, parts.path or "/"
 
 
 @contextmanager
