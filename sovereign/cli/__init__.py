@@ -30,9 +30,9 @@ def main() -> None:
 
 
 def _run() -> None:
-    from sovereign.cli.output import BROKEN, UNDETERMINED, fail, give_up
+    from sovereign.cli.output import BROKEN, UNDETERMINED, fail, give_up, misread
     from sovereign.cli.tree import wanted
-    from sovereign.errors import SovereignError
+    from sovereign.errors import BadInput, SovereignError
 
     try:
         wanted(sys.argv[1:])()
@@ -44,6 +44,8 @@ def _run() -> None:
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # the framework makes a finding, 1, of it
             sys.exit(UNDETERMINED)
+        if end.code == BadInput.exit_code and "--json" in sys.argv:
+            misread(end.__context__)
         raise
     except _outside() as error:
         sys.exit(give_up(error, UNDETERMINED, as_json="--json" in sys.argv))

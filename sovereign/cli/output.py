@@ -100,6 +100,13 @@ def fail(error: SovereignError, *, as_json: bool) -> int:
     return error.exit_code
 
 
+def misread(cause: BaseException | None) -> None:
+    """Say as JSON, too, what the framework has said to a person: a script reads no boxes."""
+    words = getattr(cause, "format_message", None)
+    if callable(words):
+        give({"error": {"code": BadInput.code, "message": str(words())}})
+
+
 def give_up(error: Exception, exit_code: int, *, as_json: bool) -> int:
     """Print what stopped a command that had no words of its own for it; return `exit_code`.
 
