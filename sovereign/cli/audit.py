@@ -24,7 +24,17 @@ from sovereign.cli.audit_args import (
     keys_given,
     place_given,
 )
-from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, say, table, write_file
+from sovereign.cli.output import (
+    HomeOption,
+    JsonFlag,
+    facts,
+    give,
+    home_of,
+    policy_of,
+    say,
+    table,
+    write_file,
+)
 from sovereign.cli.ruling import PoliciesOption
 from sovereign.errors import BadInput, KeyMissing, UnknownName
 from sovereign.outside import Outside
@@ -152,7 +162,9 @@ def prove(
         say(proven.decode().removesuffix("\n"))
         return
     say(f"written {output}")
-    facts({"to check it": f"sovereign audit check {output} --vkey {member.vkey}"})
+    named = policy_of(where).audit.witnesses.known if witnessed else ()
+    keys = "".join(f" --witness {each.key}" for each in named if not each.own)
+    facts({"to check it": f"sovereign audit check {output} --vkey {member.vkey}{keys}"})
 
 
 @app.command()

@@ -147,7 +147,9 @@ def test_a_proof_carries_the_witness_line_when_that_is_asked_for(
     assert place.run(*asked, "--witnessed").error == "tile-missing", "nobody has signed yet"
     assert place.run("audit", "cosign").code == 0
     place.record(300)
-    assert place.run(*asked, "--witnessed").code == 0, "from the log as it stood when it was signed"
+    told = place.run(*asked, "--witnessed")
+    assert told.code == 0, "from the log as it stood when it was signed"
+    assert f"--witness {served.key}" in told.out.replace("\n", ""), "and how to check just that"
     pin = str(place.home / "trust/gateway-evidence.vkey")
     check = ("audit", "check", proof, "--vkey", pin)
     assert place.run(*check, "--witness", str(served.key)).code == 0
