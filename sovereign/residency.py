@@ -10,15 +10,19 @@ What always holds:
     allow, and every rule that covers the question must admit it.
   * Unknown means no. A place that is not in the table, whose row is older than the `fresh`
     rule lets it be, or whose chain of owners nobody looked up where a rule asks, is refused.
+  * An exception that the site's approver signed stands in for the rules it names, at its place and
+    in its days; the answer then names it. Never for a place that nobody knows.
   * Order never matters. Of several refusals the one reported is chosen by kind, then id.
 """
 
 import ipaddress
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from functools import lru_cache
 
 from sovereign.errors import NaiveTime
 from sovereign.policy.model import THIS_HOST, Place, Policy, Rule
+from sovereign.policy.shapes import SiteException
 
 DEFAULT_DENY = "default-deny"
 _GRANTING = ("place", "adequacy", "this-host")
@@ -71,18 +75,41 @@ def decide(policy: Policy, question: Question) -> Decision:
     if question.asked_at.tzinfo is None:
         raise NaiveTime("a question needs a time with a zone", found=question.asked_at.isoformat())
     place = policy.places.get(question.place)
-    covering = [rule for rule in policy.residency if _covers(rule, question)]
-    refusing = [rule for rule in covering if not _admits(policy, rule, question, place)]
-    granting = [rule for rule in covering if rule.kind in _GRANTING]
     found = _found(question, place)
-    if refusing:
-        return _answer(policy, question, min(refusing, key=_precedence), found, allowed=False)
-    if granting:
-        return _answer(policy, question, min(granting, key=_precedence), found, allowed=True)
+    refusing, granting = _refusing_and_granting(policy, question, place)
+    if refusing is not None:
+        return _answer(policy, question, refusing, found, allowed=False)
+    if granting is not None:
+        return _answer(policy, question, granting, found, allowed=True)
     because = f"No rule lets us {question.verb} {question.data} data there; silence means no."
     return Decision(
         False, DEFAULT_DENY, because, "policies/README.md", found, question, policy.digest
     )
+
+
+def _excepted(policy: Policy, question: Question, refusing: list[Rule]) -> SiteException | None:
+    """The exception that stands in for the rules that refuse; all of them need one."""
+    today = question.asked_at.date()
+    holding = [
+        each
+        for each in policy.exceptions
+        if each.place == question.place
+        and question.data in each.data
+        and question.verb in each.verbs
+        and each.from_ <= today < each.until
+    ]
+    stood_in = {name for each in holding for name in each.rules}
+    if not holding or any(rule.id not in stood_in for rule in refusing):
+        return None
+    return next(e for e in holding if not {rule.id for rule in refusing}.isdisjoint(e.rules))
+
+
+def _by_exception(policy: Policy, question: Question, each: SiteException, found: str) -> Decision:
+    because = (
+        f"Exception {each.id}, approved by {each.approver} until {each.until}, "
+        f"stands in for {', '.join(each.rules)}: {each.because}"
+    )
+    return Decision(True, each.id, because, each.source, found, question, policy.digest)
 
 
 def _answer(
@@ -91,15 +118,31 @@ def _answer(
     return Decision(allowed, rule.id, rule.because, rule.source, found, question, policy.digest)
 
 
+def _refusing_and_granting(
+    policy: Policy, question: Question, place: Place | None
+) -> tuple[Rule | None, Rule | None]:
+    """Of the rules that cover the question, the first that refuses it and the first that grants it,
+    by precedence; one walk over all of them, since every call asks."""
+    refusing: Rule | None = None
+    granting: Rule | None = None
+    at_home = question.place == THIS_HOST
+    for rule in policy.residency:
+        if (rule.kind == "this-host") is not at_home:
+            continue
+        if question.verb not in rule.verbs or question.data not in rule.data:
+            continue
+        if not _admits(policy, rule, question, place):
+            if refusing is None or _precedence(rule) < _precedence(refusing):
+                refusing = rule
+        elif rule.kind in _GRANTING and (
+            granting is None or _precedence(rule) < _precedence(granting)
+        ):
+            granting = rule
+    return refusing, granting
+
+
 def _precedence(rule: Rule) -> tuple[int, str]:
     return _PRECEDENCE[rule.kind], rule.id
-
-
-def _covers(rule: Rule, question: Question) -> bool:
-    at_home = question.place == THIS_HOST
-    if (rule.kind == "this-host") is not at_home:
-        return False
-    return question.verb in rule.verbs and question.data in rule.data
 
 
 def _admits(policy: Policy, rule: Rule, question: Question, place: Place | None) -> bool:
@@ -131,6 +174,20 @@ def _is_fresh(place: Place, max_age_days: int, today: date) -> bool:
     return 0 <= (today - place.checked_on).days <= max_age_days
 
 
+def stale_on(policy: Policy, code: str) -> date | None:
+    """The first day (UTC) on which a place's facts are too old; None when no rule asks for fresh
+    ones.
+
+    A place that is not in the table was never known: its day is the first there is.
+    """
+    ages = [rule.max_age_days for rule in policy.residency if rule.kind == "fresh"]
+    known = [age for age in ages if age is not None]
+    place = policy.places.get(code)
+    if place is None:
+        return date.min
+    return place.checked_on + timedelta(days=min(known) + 1) if known else None
+
+
 def _is_adequate(policy: Policy, country: str, today: date) -> bool:
     """Only findings that cover every recipient count: we cannot see who is certified."""
     return any(
@@ -142,6 +199,7 @@ def _is_adequate(policy: Policy, country: str, today: date) -> bool:
     )
 
 
+@lru_cache(maxsize=4096)
 def is_loopback(listener: str) -> bool:
     """True when `address:port` can only be reached from this machine. A name never counts."""
     address, colon, port = listener.rpartition(":")
