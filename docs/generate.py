@@ -17,6 +17,7 @@ import msgspec
 import typer
 from msgspec import inspect
 
+from docs import observed
 from sovereign import errors, settings
 from sovereign.cli import app
 from sovereign.gateway.refusal import STATUS
@@ -145,6 +146,12 @@ def pages() -> dict[str, Callable[[], str]]:
         "docs/settings.md": settings_page,
         "docs/command-line.md": commands_page,
         "docs/formats/errors.md": errors_page,
+        "docs/formats/metrics.md": observed.metrics_page,
+        "docs/formats/events.md": observed.events_page,
+        "docs/formats/openapi-mistral.json": partial(observed.openapi_page, "mistral"),
+        "docs/formats/openapi-openai.json": partial(observed.openapi_page, "openai"),
+        "docs/monitoring/alerts.md": observed.alerts_page,
+        "docs/monitoring/dashboard.json": observed.dashboard,
         **dict(schemas()),
     }
 

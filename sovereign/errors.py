@@ -9,6 +9,8 @@ SovereignError
     SubjectHeld               subject-held
     StandbyBehind             standby-behind
     RestoreRefused            restore-refused
+    PolicyLoosens             policy-loosens
+    CasesDiffer               access-cases-differ
   BadInput                  a file or an argument does not mean anything        exit 2
                               bad-input, where no narrower word below fits
     PolicyUnreadable          policy-unreadable
@@ -29,10 +31,12 @@ SovereignError
     EngineMissing             engine-missing
     EngineUnhealthy           engine-unhealthy
     NotDeployed               not-deployed
+    PolicySuperseded          policy-superseded
     StateUnreadable           state-unreadable
     ProcessFailed             process-failed
     PlannerUnavailable        planner-unavailable
     StandbyUnreachable        standby-unreachable
+    DrillRunning              drill-running
   Broken                    our own rule does not hold; stop and look           exit 70
     JournalDamaged            journal-damaged
     HistorySplit              history-split
@@ -135,6 +139,18 @@ class RestoreRefused(Refused):
     """A log was not put back: something stands there, or the copy is not to be trusted."""
 
     code = "restore-refused"
+
+
+class PolicyLoosens(Refused):
+    """Another policy would allow more, and nobody answers for it. The old one is in force."""
+
+    code = "policy-loosens"
+
+
+class CasesDiffer(Refused):
+    """The access rules do not answer their own cases as these say. The old policy is in force."""
+
+    code = "access-cases-differ"
 
 
 class BadInput(SovereignError):
@@ -253,6 +269,12 @@ class NotDeployed(Unavailable):
     code = "not-deployed"
 
 
+class PolicySuperseded(Unavailable):
+    """Another policy is in force; this process ended so that it is started anew under it."""
+
+    code = "policy-superseded"
+
+
 class StateUnreadable(Unavailable):
     """A file or folder of the site could not be read. Nothing can be said."""
 
@@ -275,6 +297,12 @@ class StandbyUnreachable(Unavailable):
     """The standby did not answer. What is new waits here and is sent by the next round."""
 
     code = "standby-unreachable"
+
+
+class DrillRunning(Unavailable):
+    """Another drill runs on this site. Nothing was done."""
+
+    code = "drill-running"
 
 
 class Broken(SovereignError):

@@ -78,6 +78,10 @@ def decide(policy: Policy, question: Question) -> Decision:
     found = _found(question, place)
     refusing, granting = _refusing_and_granting(policy, question, place)
     if refusing is not None:
+        if policy.exceptions and place is not None:
+            standing_in = _excepted(policy, question, place)
+            if standing_in is not None:
+                return _by_exception(policy, question, standing_in, found)
         return _answer(policy, question, refusing, found, allowed=False)
     if granting is not None:
         return _answer(policy, question, granting, found, allowed=True)
@@ -87,8 +91,9 @@ def decide(policy: Policy, question: Question) -> Decision:
     )
 
 
-def _excepted(policy: Policy, question: Question, refusing: list[Rule]) -> SiteException | None:
-    """The exception that stands in for the rules that refuse; all of them need one."""
+def _excepted(policy: Policy, question: Question, place: Place) -> SiteException | None:
+    """The exception that stands in for the rules that refuse. Each of them needs one, and some
+    rule must be there that could allow it: silence is no rule to be excepted from."""
     today = question.asked_at.date()
     holding = [
         each
@@ -98,10 +103,22 @@ def _excepted(policy: Policy, question: Question, refusing: list[Rule]) -> SiteE
         and question.verb in each.verbs
         and each.from_ <= today < each.until
     ]
-    stood_in = {name for each in holding for name in each.rules}
-    if not holding or any(rule.id not in stood_in for rule in refusing):
+    if not holding:
         return None
-    return next(e for e in holding if not {rule.id for rule in refusing}.isdisjoint(e.rules))
+    covering = [rule for rule in policy.residency if _covers(rule, question)]
+    refusing = {rule.id for rule in covering if not _admits(policy, rule, question, place)}
+    if not any(rule.kind in _GRANTING for rule in covering):
+        return None
+    if refusing - {name for each in holding for name in each.rules}:
+        return None
+    return next(each for each in holding if refusing & set(each.rules))
+
+
+def _covers(rule: Rule, question: Question) -> bool:
+    at_home = question.place == THIS_HOST
+    if (rule.kind == "this-host") is not at_home:
+        return False
+    return question.verb in rule.verbs and question.data in rule.data
 
 
 def _by_exception(policy: Policy, question: Question, each: SiteException, found: str) -> Decision:

@@ -13,6 +13,8 @@ from typing import Any
 
 HEADER = "x-sovereign-subject"
 SOURCES = ("none", "header", "user", "metadata")
+OIDC_SUB = "oidc-sub"
+"""The source that only a token has: its claim `sub`, which no request states by itself."""
 METADATA_FIELD = "subject"
 SUBJECT_MAX_CHARS = 512
 

@@ -100,11 +100,13 @@ RECORD_TYPES: dict[str, RecordType] = {
             "subject": OPTIONAL,
             "data": N,
             "verb": N,
+            "call": OPTIONAL,
             "model": N,
             "endpoint": OPTIONAL,
             "engine": OPTIONAL,
             "place": OPTIONAL,
             "listener": OPTIONAL,
+            "after": Field(Kind.INTEGER, required=False),
             "asked_at": T,
             "verdict": N,
             "rule": N,
@@ -141,6 +143,23 @@ RECORD_TYPES: dict[str, RecordType] = {
     "key-revoked": RecordType(
         "security", "An API key was revoked.", {"key": N, "tenant": N, "purpose": N, "by": N}
     ),
+    "key-replaced": RecordType(
+        "security",
+        "An API key got a successor, and works until `until` itself.",
+        {"key": N, "tenant": N, "purpose": N, "successor": N, "until": T, "by": N},
+    ),
+    "key-expiry-set": RecordType(
+        "security",
+        "An API key was given another end.",
+        {"key": N, "tenant": N, "purpose": N, "until": T, "by": N},
+    ),
+    "tenant-created": RecordType("security", "A tenant was made.", {"tenant": N, "by": N}),
+    "tenant-suspended": RecordType(
+        "security", "All keys of a tenant are refused from now on.", {"tenant": N, "by": N}
+    ),
+    "tenant-resumed": RecordType(
+        "security", "A suspended tenant's keys are let in again.", {"tenant": N, "by": N}
+    ),
     "log-read": RecordType(
         "security",
         "Records of a log were about to be shown: `count` of them from `first` on were looked at.",
@@ -153,6 +172,42 @@ RECORD_TYPES: dict[str, RecordType] = {
     ),
     "policy-loaded": RecordType(
         "evidence", "A process took up a policy.", {"policy": N, "profile": N}
+    ),
+    "policy-applied": RecordType(
+        "evidence",
+        "Another policy was about to be put in force; `loosened`: in so many ways it allows more.",
+        {
+            "old": N,
+            "new": N,
+            "profile": N,
+            "verb": N,
+            "by": N,
+            "reason": N,
+            "approver": OPTIONAL,
+            "loosened": I,
+            "possible": I,
+            "impossible": I,
+        },
+    ),
+    "issuers-taken": RecordType(
+        "evidence",
+        "A gateway took up a file of identity providers and bindings.",
+        {"digest": N, "issuers": I, "bindings": I, "policy": N},
+    ),
+    "issuer-judged": RecordType(
+        "evidence",
+        "What was decided about an identity provider, which sees personal data where it stands.",
+        {
+            "issuer": N,
+            "place": N,
+            "listener": OPTIONAL,
+            "data": N,
+            "verb": N,
+            "asked_at": T,
+            "verdict": N,
+            "rule": N,
+            "policy": N,
+        },
     ),
     "attestation": RecordType(
         "evidence",
@@ -281,6 +336,20 @@ RECORD_TYPES: dict[str, RecordType] = {
         },
     ),
     "deployment": RecordType("evidence", "A step of a deployment.", {"step": N, "outcome": N}),
+    "drill": RecordType(
+        "evidence",
+        "A drill was run on this site, and what it showed.",
+        {
+            "drill": N,
+            "verdict": N,
+            "cases": I,
+            "findings": I,
+            "unknown": I,
+            "took_s": I,
+            "version": N,
+            "policy": N,
+        },
+    ),
     "place-declared": RecordType(
         "evidence", "The operator said where this host is.", {"place": N, "country": N, "under": N}
     ),

@@ -23,6 +23,7 @@ from sovereign.cli.audit_read import LogOption
 from sovereign.cli.output import HomeOption, JsonFlag, facts, give, policy_of, say
 from sovereign.cli.reading import BY, RECORDED_WITHIN_S, STREAM, ReasonOption, reason_of
 from sovereign.errors import BadInput, KeyMissing, TileMissing
+from sovereign.policy.kept import known_texts
 from sovereign.policy.loader import texts
 from sovereign.settings import Home
 from sovereign.supervisor.deployment import operator_trail
@@ -63,7 +64,8 @@ def export(
     asked = Asked(site, since, until, named, policy.digest, now)
     parts = _parts(where, log or [], asked)
     with _drafted(Draft.begin(output, asked, parts)) as draft:
-        draft.write(texts(where.policies, where.own_places))
+        earlier = known_texts(where.settings.policies, where.root)
+        draft.write({**earlier, **texts(where.policies, where.own_places)})
         recorded = _recorded(where, draft)
         draft.finish(_proved(where, recorded[0]))
     pin = offline_verifier.fingerprint(output)

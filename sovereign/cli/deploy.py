@@ -16,7 +16,7 @@ from sovereign.audit.witnesses import cosigned
 from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
 from sovereign.errors import BadInput, NotDeployed, SovereignError, SubjectHeld
 from sovereign.gateway.tls import Certificate
-from sovereign.policy import THIS_HOST
+from sovereign.policy import THIS_HOST, kept
 from sovereign.registry import Registry, utcnow
 from sovereign.residency import is_loopback
 from sovereign.settings import Home, default_root
@@ -235,8 +235,9 @@ def _erase(paths: list[Path]) -> None:
 def _erasable(home: Home, *, with_audit: bool) -> list[Path]:
     """What an erasure takes away, of what is there."""
     paths = [home.registry, home.keystore, home.logs, home.models, home.run]
-    paths += [home.own_places, home.file]
+    paths += [home.own_places, home.exceptions_folder, home.file]
     logs = [home.audit, home.keys, home.trust, cosigned.root_of(home.trust), holds.root(home)]
+    logs.append(home.root / kept.FOLDER)  # what records name by digest stays as long as they do
     paths += logs if with_audit else []
     return [path for path in paths if path.exists()]
 

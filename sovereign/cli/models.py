@@ -88,6 +88,26 @@ def list_(
 
 
 @app.command()
+def aliases(home: HomeOption = None, as_json: JsonFlag = False) -> None:
+    """The names that this site gives to models, and which of them are about to move."""
+    from sovereign.gateway.aliases import names  # needed here alone
+
+    where, now = home_of(home), utcnow()
+    known = names(policy_of(where).models, where.settings.aliases).known
+    told = []
+    for name in sorted(alias.name for alias in where.settings.aliases):
+        alias = known[name]
+        moves = alias.is_to_move(now)
+        then, day = (alias.then, alias.day) if moves else ("", "")
+        told.append({"name": name, "model": alias.at(now), "next": then, "from": day})
+    if as_json:
+        give({"aliases": told})
+        return
+    table(("name", "model", "next", "from"), [tuple(each.values()) for each in told])
+    say(f"{len(told)} names of this site; `models show NAME` tells what Mistral's own mean")
+
+
+@app.command()
 def show(name: NameArgument, home: HomeOption = None, as_json: JsonFlag = False) -> None:
     """One model: every figure with how sure it is, where it is from, and what is known instead."""
     policy = policy_of(home_of(home))

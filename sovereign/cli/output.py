@@ -32,7 +32,8 @@ def home_of(root: Path | None) -> Home:
 
 def policy_of(home: Home, profile: str | None = None, root: Path | None = None) -> Policy:
     """The policy of a home, with the places it declares itself."""
-    return policies.load(root or home.policies, profile or home.settings.profile, home.own_places)
+    chosen, profile = root or home.policies, profile or home.settings.profile
+    return policies.load(chosen, profile, home.own_places, home.exceptions)
 
 
 def say(text: str) -> None:

@@ -19,19 +19,35 @@ def check(
     profile: ProfileOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Load every file; say on which line it fails."""
-    policy = policy_of(home_of(home), profile, policies)
+    """Load every file, and say on which line it fails; ask the cases of the access rules.
+
+    Exit 1 when the access rules answer a case otherwise than it says.
+    """
+    from sovereign.cli import policy_exceptions as excepting  # they need this module, too
+    from sovereign.cli.access import differing_cases, show_cases
+
+    where = home_of(home)
+    policy = policy_of(where, profile, policies)
+    wrong, standing = differing_cases(policy), excepting.standing(where, policy)
     counts = {
         "places": len(policy.places),
         "rules": len(policy.residency),
         "models": len(policy.models),
         "controls": len(policy.controls),
+        "access_rules": len(policy.access.rules),
+        "access_cases": len(policy.access.cases),
     }
+    named = {"profile": policy.profile, "digest": policy.digest}
     if as_json:
-        give({"ok": True, "digest": policy.digest, "profile": policy.profile, **counts})
-        return
-    say(f"ok: {', '.join(f'{n} {what}' for what, n in counts.items())}")
-    facts({"profile": policy.profile, "digest": policy.digest})
+        give({"ok": not wrong, **named, **counts, "differing": wrong, "exceptions": standing})
+    else:
+        show_cases(wrong)
+        verdict = "differs" if wrong else "ok"
+        said = (f"{number} {what.replace('_', ' ')}" for what, number in counts.items())
+        say(f"{verdict}: {', '.join(said)}")
+        facts(named)
+        excepting.show(standing)
+    raise typer.Exit(1 if wrong else 0)
 
 
 @app.command()
@@ -56,7 +72,7 @@ def show(
     profile: ProfileOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """The residency and retention rules in force."""
+    """The rules in force: residency, access and retention."""
     policy = policy_of(home_of(home), profile, policies)
     rules = [
         {
@@ -73,10 +89,19 @@ def show(
     ]
     if as_json:
         name = {"digest": policy.digest, "profile": policy.profile}
-        give({**name, "residency": rules, "retention": list(policy.retention.values())})
+        access = [
+            {"id": r.id, "effect": r.effect, "because": r.because, "source": r.source}
+            for r in policy.access.rules
+        ]
+        kept = list(policy.retention.values())
+        give({**name, "residency": rules, "retention": kept, "access": access})
         return
     facts({"profile": policy.profile, "digest": policy.digest})
     table(("rule", "kind", "because"), [(r["id"], r["kind"], r["because"]) for r in rules])
+    table(
+        ("access rule", "effect", "because"),
+        [(rule.id, rule.effect, rule.because) for rule in policy.access.rules],
+    )
     table(
         ("kept", "at least", "at most", "because"),
         [

@@ -3,6 +3,7 @@
 import msgspec
 import typer
 
+from sovereign.cli import policy_exceptions as excepting
 from sovereign.cli.output import HomeOption, JsonFlag, give, home_of, policy_of, say, table
 from sovereign.evidence.checks import Site, answer
 from sovereign.evidence.verdict import exit_code
@@ -27,6 +28,7 @@ def report(home: HomeOption = None, as_json: JsonFlag = False) -> None:
                 "at": site.now.isoformat(),
                 "policy": site.policy.digest,
                 "note": "self-assessment, not legal advice",
+                "exceptions": excepting.standing(where, site.policy),
                 "controls": [
                     {**msgspec.to_builtins(c), "state": v.state, "found": v.found}
                     for c, v in verdicts
@@ -36,6 +38,7 @@ def report(home: HomeOption = None, as_json: JsonFlag = False) -> None:
     else:
         rows = [(c.ref, c.id, v.state, v.found, _articles(c.articles)) for c, v in verdicts]
         table(("ref", "control", "state", "found", "article"), rows)
+        excepting.show(excepting.standing(where, site.policy))
         say(f"\npolicy {site.policy.digest[:16]}… at {site.now:%Y-%m-%d %H:%M} UTC")
         say("self-assessment, not legal advice")
     raise typer.Exit(exit_code([verdict.state for _, verdict in verdicts]))

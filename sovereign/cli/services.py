@@ -1,7 +1,9 @@
 """`sovereign serve …`: one process each, the same under systemd and under the supervisor."""
 
 import resource
+from contextlib import suppress
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,7 +35,7 @@ def serve(
 
     `observe` answers once: it writes what only root may see of the engine's process.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _forbid_dumps()
     eventlog.tame()
     where = home_of(home)
     if service is Service.ALL:
@@ -60,3 +62,14 @@ def serve(
         from sovereign.controller import loop
 
         loop.serve(where, policy)
+
+
+def _forbid_dumps() -> None:
+    """A core dump would hold what people said: none is written, by us or by what we start.
+
+    The kernel does not ask the limit where it pipes dumps to a program; there a dump holds no
+    memory at all (core(5)). A sandbox in which that cannot be set has LimitCORE and its own host.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):
+        Path("/proc/self/coredump_filter").write_text("0")

@@ -40,6 +40,7 @@ def _verb(command: CommandInfo) -> str:
 def whole() -> typer.Typer:
     """Every command."""
     from sovereign.cli import (
+        access,
         audit,
         audit_cosign,
         audit_export,
@@ -51,16 +52,23 @@ def whole() -> typer.Typer:
         cost,
         decide,
         deploy,
+        drill,
         hold,
+        issuer,
         keys,
+        keys_end,
         models,
         places,
         policy,
+        policy_change,
+        policy_exceptions,
         report,
         retention,
         services,
         size,
         subject,
+        tenant,
+        usage,
         weights,
         witness,
     )
@@ -70,8 +78,14 @@ def whole() -> typer.Typer:
     services.add_to(app)
     decide.add_to(app)
     report.add_to(app)
+    keys_end.add_to(keys.app)
     app.add_typer(keys.app, name="key")
+    app.add_typer(tenant.app, name="tenant")
+    app.add_typer(issuer.app, name="issuer")
+    policy_change.add_to(policy.app)
+    policy_exceptions.add_to(policy.app)
     app.add_typer(policy.app, name="policy")
+    app.add_typer(access.app, name="access")
     app.add_typer(places.app, name="places")
     audit_export.add_to(audit.app)
     audit_read.add_to(audit.app)  # verbs of the audit log that stand in modules of their own
@@ -86,9 +100,11 @@ def whole() -> typer.Typer:
     app.add_typer(retention.app, name="retention")
     app.add_typer(witness.app, name="witness")
     app.add_typer(models.app, name="models")
+    app.add_typer(drill.app, name="drill")
     app.add_typer(weights.app, name="weights")
     size.add_to(app)
     cost.add_to(app)
+    usage.add_to(app)
     return app
 
 

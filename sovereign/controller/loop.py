@@ -3,19 +3,24 @@
 import signal
 import sqlite3
 import threading
+import time
 
 from sovereign import eventlog
 from sovereign.audit.alive import Alive
 from sovereign.audit.trail import Trail
 from sovereign.controller.act import act
 from sovereign.controller.cosign import Cosigning
+from sovereign.controller.exposed import Exposed
 from sovereign.controller.observe import Knock, Look, knocking, looking, observe, wanted
 from sovereign.controller.plan import plan
 from sovereign.controller.retain import Retaining
 from sovereign.controller.watching import Watching
+from sovereign.dependencies import judge, of_site
+from sovereign.errors import PolicySuperseded, SovereignError
 from sovereign.policy import Policy
+from sovereign.policy.following import Following
 from sovereign.registry import Registry, utcnow
-from sovereign.settings import Home
+from sovereign.settings import Home, following
 
 
 def serve(home: Home, policy: Policy) -> None:
@@ -25,22 +30,29 @@ def serve(home: Home, policy: Policy) -> None:
         LogMissing, LogLocked: there is no log to write to, or another writer holds it.
         LogUnwritable: the log has stopped. Only opening it again recovers it, so this process
             ends and is started anew; what it vouched for expires meanwhile.
+        PolicySuperseded: another policy was put in force; this process is started anew under it.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     chosen = home.settings.controller
-    knock, look = knocking(chosen.probe_timeout_s), looking(chosen.observe_socket)
+    knock, look = knocking(chosen.probe_timeout_s), looking()
     opened = (home.audit, home.keys, "controller", home.settings.site, utcnow)
     with Trail.open(*opened, trust=home.trust) as trail, Alive(trail, utcnow):
         registry = Registry(home.registry, writable=True)
         trail.record("policy-loaded", policy=policy.digest, profile=policy.profile).result()
         registry.remove_all_but(endpoint.id for endpoint in wanted(home, policy))
         retaining, watching = Retaining(home, policy, trail), Watching(home, trail)
-        cosigning = Cosigning(home, policy)
+        cosigning, exposed = Cosigning(home, policy), Exposed(home, policy, retaining, utcnow)
         eventlog.emit("controller-started", policy=policy.digest)
+        under = following(home, policy.digest)
         while not stop.is_set():
+            if not _is_in_force(under):
+                stop.wait(chosen.interval_s)
+                continue
+            began = time.monotonic()
             run_round(home, policy, registry, trail, knock, look)
+            exposed.note_round(utcnow(), time.monotonic() - began)
             watching.look(utcnow())
             retaining.run_when_due(utcnow())
             cosigning.start_when_due(utcnow())
@@ -51,6 +63,25 @@ def serve(home: Home, policy: Policy) -> None:
     eventlog.emit("controller-stopped")
 
 
+def _is_in_force(under: Following) -> bool:
+    """True while this process is under the policy in force; False when nobody can tell.
+
+    Then nothing is vouched for any more, so that what was said ends by itself.
+
+    Raises:
+        PolicySuperseded: another policy is in force, and loads.
+    """
+    try:
+        fresh = under.look()
+    except (SovereignError, OSError) as error:
+        eventlog.emit("policy-superseded", exception=type(error).__name__)
+        return False
+    if fresh is not None:
+        eventlog.emit("policy-superseded", policy=fresh.digest)
+        raise PolicySuperseded("another policy is in force; this controller has ended")
+    return True
+
+
 def run_round(
     home: Home, policy: Policy, registry: Registry, trail: Trail, knock: Knock, look: Look
 ) -> None:
@@ -58,6 +89,8 @@ def run_round(
     try:
         snapshot = registry.snapshot()
         seen = observe(wanted(home, policy), knock, look)
-        act(plan(policy, seen, snapshot, utcnow()), registry, trail)
+        now = utcnow()
+        touched = judge(policy, of_site(home, policy), now)
+        act(plan(policy, seen, snapshot, now, touched), registry, trail)
     except sqlite3.OperationalError as error:
         eventlog.emit("registry-busy", exception=type(error).__name__)

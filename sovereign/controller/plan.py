@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from sovereign.controller.observe import Seen, Wanted
+from sovereign.dependencies import Judged, first_refused
 from sovereign.engines import ENGINES
 from sovereign.host import EngineProcess
 from sovereign.policy import THIS_HOST, Policy
@@ -54,13 +55,23 @@ class Plan:
     steps: tuple[Step, ...]
 
 
-def plan(policy: Policy, seen: tuple[Seen, ...], snapshot: Snapshot, now: datetime) -> Plan:
-    """Return the steps that bring the registry in line with what was seen."""
+def plan(
+    policy: Policy,
+    seen: tuple[Seen, ...],
+    snapshot: Snapshot,
+    now: datetime,
+    dependencies: tuple[Judged, ...] = (),
+) -> Plan:
+    """Return the steps that bring the registry in line with what was seen.
+
+    `dependencies` are what every endpoint's requests touch besides it, each judged at `now`.
+    """
+    shared = _shared_fault(policy, dependencies)
     standing = {endpoint.id: endpoint for endpoint in snapshot.endpoints}
     steps: list[Step] = []
     for sight in seen:
         decision = _attested_place(policy, sight, now)
-        fault = find_fault(sight, decision)
+        fault = find_fault(sight, decision, shared)
         current = standing.get(sight.wanted.id)
         for verb, endpoint in _changes(policy, sight, fault, current, now):
             rule = decision.rule if _is_about_place(verb, endpoint, current) else ""
@@ -100,10 +111,11 @@ def _changes(
     return attested if changed or current.expires_at - now < half else []
 
 
-def find_fault(sight: Seen, decision: Decision) -> Fault | None:
+def find_fault(sight: Seen, decision: Decision, shared: Fault | None = None) -> Fault | None:
     """The first reason this endpoint may not be used; None when there is none.
 
-    What could not be seen is a fault of its own: unknown is never a pass.
+    What could not be seen is a fault of its own: unknown is never a pass. `shared` is one of every
+    endpoint of the site.
     """
     if not sight.probe.ok and sight.process.pid is None:
         return Fault("engine-unhealthy", f"one-token probe: {sight.probe.reason}")
@@ -115,9 +127,20 @@ def find_fault(sight: Seen, decision: Decision) -> Fault | None:
         return Fault("telemetry-on", wrong)
     if not decision.allowed:
         return Fault(REFUSED, f"{decision.rule}: {decision.found}")
-    if not sight.probe.ok:
+    if shared is None and not sight.probe.ok:
         return Fault("engine-unhealthy", f"one-token probe: {sight.probe.reason}")
-    return None
+    return shared
+
+
+def _shared_fault(policy: Policy, dependencies: tuple[Judged, ...]) -> Fault | None:
+    """A refused dependency that sees data about people shuts every endpoint; an engine only its
+    own, and that is judged by where it was really seen to listen."""
+    others = (each for each in dependencies if each.dependency.kind != "engine")
+    refused = first_refused(others, policy)
+    if refused is None or refused.decision is None:
+        return None
+    asked, answer = refused.dependency, refused.decision
+    return Fault("dependency-refused", f"{asked.id} ({asked.kind}): {answer.rule}: {answer.found}")
 
 
 def _attested_place(policy: Policy, sight: Seen, now: datetime) -> Decision:

@@ -65,7 +65,10 @@ class Retaining:
     def __init__(
         self, home: Home, policy: Policy, trail: Trail, ticking: Callable[[], float] = ticks
     ) -> None:
-        """`ticking` counts seconds that nobody can set."""
+        """`ticking` counts seconds that nobody can set.
+
+        `ran_at` is when the last whole run was, `overdue` what it could not erase yet.
+        """
         self._home = home
         self._ticking = ticking
         self._seen: tuple[datetime, float] | None = None
@@ -75,6 +78,8 @@ class Retaining:
         self._interval = timedelta(hours=hours)
         self._next: datetime | None = None
         self._ages = sinks.Ages()
+        self.ran_at: datetime | None = None
+        self.overdue = 0
 
     def run_when_due(self, now: datetime) -> None:
         """Run if it is time; a run that fails is tried again after `AGAIN_AFTER`.
@@ -129,6 +134,7 @@ class Retaining:
         kept = len(found) - len(ready)
         self._trail.record("retention-run", kept=kept, **counts).result(RECORD_TIMEOUT_S)
         eventlog.emit("retention-run", **counts)
+        self.ran_at, self.overdue = now, counts["due"] - counts["erased"]
         return tuple(ready)
 
     def _write_receipts(

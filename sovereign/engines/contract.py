@@ -1,4 +1,4 @@
-"""What an engine is to the rest of the project: eight verbs and the values they take and give.
+"""What an engine is to the rest of the project: eleven verbs and the values they take and give.
 
 This module decides nothing. It names the values that cross the border between the engines and
 their callers (`sovereign serve engine`, the gateway, the controller, a playbook), and the
@@ -8,8 +8,9 @@ their callers (`sovereign serve engine`, the gateway, the controller, a playbook
   prepare               once before a start: turn weights into what the program wants on disk
   command, environment  pure: how the process is started
   required_environment  pure: what must read back from the running process
-  probe                 ask for one token; the only health we believe
-  chat                  pure: a client's body in, the engine's body out
+  probe                 ask for one token, or one vector; the only health we believe
+  chat, fim, complete, embed
+                        pure: a client's body in, the engine's body out
 
 Rules that always hold:
   * An engine listens where it is told and nowhere else, and sends nothing outwards.
@@ -19,7 +20,7 @@ Rules that always hold:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -27,6 +28,9 @@ from typing import Any, Literal, Protocol
 from sovereign.errors import BadInput
 
 Dialect = Literal["mistral", "openai"]
+Answers = Literal["chat", "texts", "infill", "generate", "vectors"]
+"""The shapes in which engines answer: a chat; OpenAI's text completion; llama.cpp's own; Ollama's
+own; OpenAI's embeddings. `said.py` reads the three of one text."""
 
 SLOTS = 2
 """Conversations at a time for an engine that has a fixed number of slots. It is started with one
@@ -61,6 +65,8 @@ class LaunchSpec:
         slots: conversations answered at the same time, beside a probe; the others wait (vLLM
             batches instead).
         state_dir: a folder of this engine's own. Its HOME, caches and prepared models live there.
+        embeds: the model makes vectors of texts, and nothing else is asked of it.
+        thinks: the model reasons before it answers, and its thoughts are to be told apart.
     """
 
     found: Found
@@ -71,6 +77,8 @@ class LaunchSpec:
     context: int
     state_dir: Path
     slots: int = SLOTS
+    embeds: bool = False
+    thinks: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what would be read as an option, or not at all, by the program started."""
@@ -125,21 +133,30 @@ class ChatContext:
     """What the gateway, not the client, says about a call.
 
     `tenant_salt` separates prefix caches: one opaque string a tenant, up to 128 letters and
-    digits, never the tenant's name.
+    digits, never the tenant's name. `thinks` is True for a model that reasons before it answers:
+    only such a one is told how much, and what it thought before. `calls` is False for a model that
+    was not taught to call tools.
     """
 
     served_name: str
     dialect: Dialect
     tenant_salt: str
+    thinks: bool = False
+    calls: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """The request to send to the engine. `dropped` names the client's fields that had no effect."""
+    """The request to send to the engine. `dropped` names the client's fields that had no effect;
+    `answers` is the shape in which the engine will answer it."""
 
     path: str
     body: dict[str, Any]
     dropped: tuple[str, ...] = field(default=())
+    answers: Answers = "chat"
+    begun: str = ""
+    """The beginning of an answer that the client gave and expects to see again, where the engine
+    only says what follows it."""
 
 
 class Engine(Protocol):
@@ -158,6 +175,11 @@ class Engine(Protocol):
     @property
     def routes_allowed(self) -> frozenset[str]:
         """The engine's paths that the gateway may call. Everything else it serves stays shut."""
+        ...
+
+    @property
+    def takes_ids(self) -> bool:
+        """A prompt may be given as token ids, so that no text can be mistaken for a marker."""
         ...
 
     def find(self) -> Found:
@@ -194,11 +216,34 @@ class Engine(Protocol):
         ...
 
     def probe(self, base_url: str, model: str, timeout_s: float) -> Probe:
-        """Ask for one token. Never raises for what the engine does; see `Probe.reason`."""
+        """Ask for one token, or for one vector of a model that only makes those.
+
+        Never raises for what the engine does; see `Probe.reason`.
+        """
         ...
 
     def chat(self, body: Mapping[str, Any], ctx: ChatContext) -> Upstream:
         """Translate a client's parsed chat body into this engine's. `body` is not changed."""
+        ...
+
+    def fim(self, body: Mapping[str, Any], ctx: ChatContext, ids: Sequence[int]) -> Upstream:
+        """Translate a client's parsed body of a fill in the middle. `body` is not changed.
+
+        Args:
+            ids: the whole prompt as token ids, markers and all; empty where the facts name no
+                tokenizer, or this engine does not take ids.
+
+        Raises:
+            BadInput: this engine cannot fill in without `ids`.
+        """
+        ...
+
+    def complete(self, body: Mapping[str, Any], ctx: ChatContext) -> Upstream:
+        """Translate a client's parsed body of a text to go on from. `body` is not changed."""
+        ...
+
+    def embed(self, body: Mapping[str, Any], ctx: ChatContext) -> Upstream:
+        """Translate a client's parsed body of texts to make vectors of. `body` is not changed."""
         ...
 
     def model_digest(self, path: Path) -> str:

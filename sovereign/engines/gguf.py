@@ -1,8 +1,8 @@
-"""The two things we ask of a GGUF file before a start: is it one, and how does it chat.
+"""What we ask of a GGUF file before a start: is it one, how does it chat, what are its markers.
 
-Not a reader of the format: the header is searched for one key. The GGUF specification stores a
-key's name, then its type as 4 bytes (8 is a string), then 8 bytes of length, then the value, all
-little-endian.
+Not a reader of the format: the header is searched for one key, or for tokens of the vocabulary. The
+GGUF specification stores a key's name, then its type as 4 bytes (8 is a string), then 8 bytes of
+length, then the value, all little-endian; a token is stored as such a length and value.
 """
 
 from pathlib import Path
@@ -34,6 +34,13 @@ def chat_template(model: Path) -> str:
     start = key + len(_CHAT_TEMPLATE) + 8
     length = int.from_bytes(header[start - 8 : start], "little")
     return header[start : start + length].decode(errors="replace")
+
+
+def has_tokens(model: Path, *tokens: str) -> bool:
+    """True when each of these stands in the header as a string of its own, as tokens do."""
+    header = _begins(model, _HEADER_MAX_BYTES)
+    written = [token.encode() for token in tokens]
+    return all(len(token).to_bytes(8, "little") + token in header for token in written)
 
 
 def _begins(model: Path, size: int) -> bytes:

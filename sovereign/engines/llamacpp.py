@@ -10,11 +10,21 @@ prefix cache is off because it knows no tenants.
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sovereign.engines import digest, environment, gguf, openmp, probe, translate
+from sovereign.engines import (
+    conversation,
+    digest,
+    environment,
+    gguf,
+    openmp,
+    probe,
+    texts,
+    translate,
+    vectors,
+)
 from sovereign.engines.contract import (
     SLOTS,
     ChatContext,
@@ -40,6 +50,7 @@ _UNDERSTOOD = translate.COMMON_FIELDS | {
     "logit_bias",
     "top_k",
     "min_p",
+    "ignore_eos",
 }
 
 _RULES = (
@@ -56,7 +67,10 @@ class LlamaCpp:
 
     name = "llamacpp"
     turns = SLOTS
-    routes_allowed = frozenset({translate.CHAT_PATH})
+    routes_allowed = frozenset(
+        {translate.CHAT_PATH, texts.LLAMACPP_PATH, texts.INFILL_PATH, vectors.PATH}
+    )
+    takes_ids = True
 
     def find(self) -> Found:
         """The program is this Python, if `xllamacpp` is installed beside it."""
@@ -90,6 +104,7 @@ class LlamaCpp:
             *("--port", str(spec.port)),
             *("--context", str(spec.context)),
             *("--slots", str(spec.slots + 1)),  # the last one is the probe's
+            *(("--embeds",) if spec.embeds else ()),
         ]
 
     def environment(self, spec: LaunchSpec) -> dict[str, str]:
@@ -105,7 +120,25 @@ class LlamaCpp:
         return probe.one_token(base_url, model, timeout_s)
 
     def chat(self, body: Mapping[str, Any], ctx: ChatContext) -> Upstream:
-        return translate.chat(body, ctx, understood=_UNDERSTOOD)
+        sent = translate.chat(
+            body, ctx, understood=_UNDERSTOOD, thoughts_as="reasoning_content", names_a_tool=False
+        )
+        if not ctx.calls and body.get("tools"):  # it would answer as if it had not heard of them
+            sent = translate.without_tools(sent)
+        if conversation.is_begun(body.get("messages")):
+            sent.body.update(add_generation_prompt=False, continue_final_message=True, echo=True)
+        return sent
+
+    def fim(self, body: Mapping[str, Any], ctx: ChatContext, ids: Sequence[int]) -> Upstream:
+        """By ids where the facts name Mistral's tokenizer: `/infill` has one order of its own,
+        prefix first and a marker in the middle, which Mistral's models were not taught."""
+        return texts.llamacpp(body, ctx, ids) if ids else texts.infill(body, ctx)
+
+    def complete(self, body: Mapping[str, Any], ctx: ChatContext) -> Upstream:
+        return texts.llamacpp(body, ctx, body["prompt"])
+
+    def embed(self, body: Mapping[str, Any], ctx: ChatContext) -> Upstream:
+        return vectors.embed(body, ctx, shortens=False)
 
     def model_digest(self, path: Path) -> str:
         return digest.model_digest(path)

@@ -50,6 +50,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", required=True, type=int, help="1 to 65535")
     parser.add_argument("--context", required=True, type=int, help="tokens a conversation")
     parser.add_argument("--slots", required=True, type=int, help="conversations at a time")
+    parser.add_argument("--embeds", action="store_true", help="make vectors, and nothing else")
     return parser.parse_args()
 
 
@@ -61,8 +62,10 @@ def _serve(asked: argparse.Namespace) -> Any:
     params.model_alias = {asked.served_name}
     params.hostnames = [asked.host]
     params.port = asked.port
-    params.n_parallel = asked.slots
-    params.n_ctx = asked.context * asked.slots  # llama.cpp divides it among the slots
+    slots = _even(asked.slots) if asked.embeds else asked.slots
+    params.n_parallel = slots
+    params.n_ctx = asked.context * slots  # llama.cpp divides it among the slots
+    params.embedding = asked.embeds
     params.verbosity = ERRORS_ONLY
     params.offline = True
     params.ui = False
@@ -74,6 +77,12 @@ def _serve(asked: argparse.Namespace) -> Any:
     params.cache_prompt = False
     params.cache_ram_mib = 0
     return xllamacpp.Server(params)
+
+
+def _even(slots: int) -> int:
+    """Where it averages over tokens, llama.cpp aborts at its start when its slots do not divide a
+    batch of 512 evenly; so the next power of two."""
+    return 1 << (slots - 1).bit_length()
 
 
 def _idle_within(server: Any, seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""Is the engine able to answer? Ask it for one token and see.
+"""Is the engine able to answer? Ask it for one token and see; one without chats, for one vector.
 
 An engine's own `/health` is never asked: vLLM says 200 while its worker on another machine is
 dead, and while a model that starts cannot run. Whether a failed probe quarantines an endpoint is
@@ -9,8 +9,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,33 +19,67 @@ from urllib.parse import urlsplit
 from sovereign.engines.contract import Probe
 
 PATH = "/v1/chat/completions"
-ANSWER_MAX_BYTES = 65_536
+VECTORS_PATH = "/v1/embeddings"
+ANSWER_MAX_BYTES = 1024 * 1024
+"""A vector of 16,384 numbers is about 350 KB."""
+NO_CHATS = ("status 404", "status 501")
+"""What vLLM and llama.cpp say to a chat when their model makes vectors only. A name that nobody
+knows is 404, too; it is for vectors as well."""
 
 # Why a probe failed. The words are stable: records and runbooks use them.
 REASONS = {
     "unreachable": "nothing listens at that address, or the connection broke",
     "timed-out": "no whole answer in the time given",
     "status": "an HTTP status other than 200, which follows the word",
-    "not-an-answer": "200, but not a chat completion with a choice in it",
+    "not-an-answer": "200, but not a chat completion with a choice in it, nor a vector",
     "wrong-model": "it answered as another model than the one asked for",
 }
 
 
 def one_token(base_url: str, model: str, timeout_s: float) -> Probe:
-    """Ask `base_url` for one token of `model`; the whole exchange takes at most `timeout_s`."""
+    """Ask `base_url` for one token of `model`, and if it has no chats, for one vector; all of it
+    takes at most `timeout_s`."""
     started = time.monotonic()
-    reason, answered_as = _ask(base_url, model, timeout_s)
+    reason, answered_as = _ask(base_url, _CHAT, model, timeout_s)
+    left_s = timeout_s - (time.monotonic() - started)
+    if reason in NO_CHATS and left_s > 0:
+        other, answered_as = _ask(base_url, _VECTOR, model, left_s)
+        reason = other if other not in NO_CHATS else reason
     latency_ms = round((time.monotonic() - started) * 1000)
     return Probe(not reason, latency_ms, reason, answered_as)
 
 
-def _ask(base_url: str, model: str, timeout_s: float) -> tuple[str, str]:
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Where it is asked, what, and whether an answer is one; that raises when it is none."""
+
+    path: str
+    body: Mapping[str, Any]
+    is_answered: Callable[[Any], bool]
+
+
+_CHAT = _Question(
+    PATH,
+    {
+        "messages": [{"role": "user", "content": "ping"}],
+        "max_tokens": 1,
+        "temperature": 0,
+        "stream": False,
+    },
+    lambda answer: answer["choices"][0]["message"]["role"] == "assistant",
+)
+_VECTOR = _Question(
+    VECTORS_PATH, {"input": "ping"}, lambda answer: len(answer["data"][0]["embedding"]) > 0
+)
+
+
+def _ask(base_url: str, question: _Question, model: str, timeout_s: float) -> tuple[str, str]:
     address = urlsplit(base_url)
     connection = HTTPConnection(address.hostname or "", address.port, timeout=timeout_s)
     cut = _Deadline(timeout_s, lambda: _shut(connection))
     try:
         with cut:
-            status, raw = _exchange(connection, model)
+            status, raw = _exchange(connection, question, model)
     except TimeoutError:
         return "timed-out", ""
     except (OSError, HTTPException):
@@ -55,30 +90,24 @@ def _ask(base_url: str, model: str, timeout_s: float) -> tuple[str, str]:
         return "timed-out", ""
     if status != 200:
         return f"status {status}", ""
-    return _judge(raw, model)
+    return _judge(raw, question, model)
 
 
-def _exchange(connection: HTTPConnection, model: str) -> tuple[int, bytes]:
-    body = {
-        "model": model,
-        "messages": [{"role": "user", "content": "ping"}],
-        "max_tokens": 1,
-        "temperature": 0,
-        "stream": False,
-    }
-    connection.request("POST", PATH, json.dumps(body), {"content-type": "application/json"})
+def _exchange(connection: HTTPConnection, question: _Question, model: str) -> tuple[int, bytes]:
+    body = json.dumps({"model": model, **question.body})
+    connection.request("POST", question.path, body, {"content-type": "application/json"})
     response = connection.getresponse()
     return response.status, response.read(ANSWER_MAX_BYTES)
 
 
-def _judge(raw: bytes, model: str) -> tuple[str, str]:
+def _judge(raw: bytes, question: _Question, model: str) -> tuple[str, str]:
     try:
         answer: Any = json.loads(raw)
-        choice = answer["choices"][0]["message"]["role"]
+        answered = question.is_answered(answer)
         answered_as = str(answer["model"])
     except (ValueError, LookupError, TypeError):
         return "not-an-answer", ""
-    if choice != "assistant":
+    if not answered:
         return "not-an-answer", ""
     return ("" if answered_as == model else "wrong-model"), answered_as
 

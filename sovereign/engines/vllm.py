@@ -19,12 +19,21 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sovereign.engines import digest, environment, installed, probe, translate
+from sovereign.engines import (
+    conversation,
+    digest,
+    environment,
+    installed,
+    probe,
+    texts,
+    translate,
+    vectors,
+)
 from sovereign.engines.contract import ChatContext, EnvRule, Found, LaunchSpec, Probe, Upstream
 from sovereign.errors import BadInput, EngineMissing
 
@@ -67,6 +76,7 @@ _UNDERSTOOD = translate.COMMON_FIELDS | {
     "logit_bias",
     "top_k",
     "min_p",
+    "ignore_eos",
     "min_tokens",
     "repetition_penalty",
     "prompt_logprobs",
@@ -106,7 +116,8 @@ class Vllm:
 
     name = "vllm"
     turns = None
-    routes_allowed = frozenset({translate.CHAT_PATH})
+    routes_allowed = frozenset({translate.CHAT_PATH, texts.VLLM_PATH, vectors.PATH})
+    takes_ids = True
 
     def find(self) -> Found:
         program = installed.locate("vllm", variable="SOVEREIGN_VLLM", cached="vllm-*/bin/vllm")
@@ -143,7 +154,8 @@ class Vllm:
             "--disable-uvicorn-access-log",
             "--disable-fastapi-docs",
             *("--uvicorn-log-level", "critical"),
-            *_mistral_switches(spec.model),
+            *_mistral_switches(spec.model, thinks=spec.thinks),
+            *(("--runner", "pooling") if spec.embeds else ()),
             *(_cpu_switches(spec) if _on_cpu(spec) else ()),
         ]
 
@@ -169,35 +181,59 @@ class Vllm:
         return probe.one_token(base_url, model, timeout_s)
 
     def chat(self, body: Mapping[str, Any], ctx: ChatContext) -> Upstream:
-        if not _SALT.fullmatch(ctx.tenant_salt):
-            raise BadInput(
-                "a tenant's salt cannot be sent to vLLM",
-                found=f"{len(ctx.tenant_salt)} characters",
-                accepted="1 to 128 letters, digits, - and _",
-            )
+        _refuse_other_salt(ctx)
         sent = translate.chat(body, ctx, understood=_UNDERSTOOD)
         sent.body["cache_salt"] = ctx.tenant_salt
-        if _continues(body.get("messages")):
+        if conversation.is_begun(body.get("messages")):
             sent.body.update(add_generation_prompt=False, continue_final_message=True)
+            sent = translate.beginning(sent)
+        if sent.body.get("logprobs") is True and ctx.dialect == "mistral":
+            sent.body["return_tokens_as_token_ids"] = True
+        return translate.without_switch(sent, "prompt_logprobs")
+
+    def fim(self, body: Mapping[str, Any], ctx: ChatContext, ids: Sequence[int]) -> Upstream:
+        """vLLM renders no markers of Mistral's itself, and takes them for text in a text."""
+        _refuse_other_salt(ctx)
+        if not ids:
+            raise BadInput(
+                "vLLM cannot fill in without token ids",
+                found="no fim_tokenizer for this model in policies/facts/models.yaml",
+                accepted="the tokenizer the model was trained with",
+            )
+        return texts.vllm(body, ctx, ids)
+
+    def complete(self, body: Mapping[str, Any], ctx: ChatContext) -> Upstream:
+        _refuse_other_salt(ctx)
+        return texts.vllm(body, ctx, body["prompt"])
+
+    def embed(self, body: Mapping[str, Any], ctx: ChatContext) -> Upstream:
+        _refuse_other_salt(ctx)
+        sent = vectors.embed(body, ctx, shortens=True)
+        sent.body["cache_salt"] = ctx.tenant_salt
         return sent
 
     def model_digest(self, path: Path) -> str:
         return digest.model_digest(path)
 
 
-def _continues(messages: object) -> bool:
-    """Is the last message an answer begun, to be gone on with? Mistral's `prefix` says so."""
-    last = messages[-1] if isinstance(messages, list) and messages else None
-    return isinstance(last, dict) and last.get("prefix") is True and last.get("role") == "assistant"
+def _refuse_other_salt(ctx: ChatContext) -> None:
+    if not _SALT.fullmatch(ctx.tenant_salt):
+        raise BadInput(
+            "a tenant's salt cannot be sent to vLLM",
+            found=f"{len(ctx.tenant_salt)} characters",
+            accepted="1 to 128 letters, digits, - and _",
+        )
 
 
-def _mistral_switches(model: Path) -> list[str]:
+def _mistral_switches(model: Path, *, thinks: bool) -> list[str]:
     """Mistral's own formats where the folder has them: its tokenizer is then the exact one, and
-    tool calls are written the way its models were taught."""
+    tool calls and thoughts are written the way its models were taught. With the parser of thoughts
+    a grammar begins where they end, so a model that has none is not given it."""
     switches: list[str] = []
     if _has(model, "tekken.json") or _has(model, "tokenizer*.model.v*"):
         switches += ["--tokenizer-mode", "mistral"]
         switches += ["--enable-auto-tool-choice", "--tool-call-parser", "mistral"]
+        switches += ["--reasoning-parser", "mistral"] if thinks else []
     if _has(model, "params.json") and _has(model, "consolidated*.safetensors"):
         switches += ["--config-format", "mistral", "--load-format", "mistral"]
     return switches

@@ -11,11 +11,12 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from sovereign import fleet, holds, host, outside, sinks
+from sovereign import dependencies, fleet, holds, host, outside, sinks
 from sovereign.audit.trail import WRITERS
 from sovereign.audit.witnesses import witnessed
 from sovereign.engines import ENGINES
 from sovereign.errors import SovereignError
+from sovereign.evidence import drilled
 from sovereign.evidence.verdict import State, Verdict
 from sovereign.policy import Policy
 from sovereign.policy.shapes import RetentionClass
@@ -106,6 +107,20 @@ def places_fresh(site: Site) -> Verdict:
     return Verdict(State.PASS, "; ".join(in_use + [f"quarantined: {name}" for name in shut]))
 
 
+def dependencies_placed(site: Site) -> Verdict:
+    """Everything that requests touch is at a place that is known and allowed."""
+    judged = dependencies.judge(site.policy, dependencies.of_site(site.home, site.policy), site.now)
+    refused = [each for each in judged if each.verdict == "refuse"]
+    if refused:
+        told = [f"{e.dependency.id}: {e.decision.rule}" for e in refused if e.decision]
+        return Verdict(State.FAIL, "; ".join(told[:5]))
+    unsaid = sorted(each.dependency.kind for each in judged if each.verdict == "unknown")
+    if unsaid:
+        return Verdict(State.UNKNOWN, f"nobody has said where: {', '.join(unsaid)}")
+    allowed = sum(each.verdict == "allow" for each in judged)
+    return Verdict(State.PASS, f"{allowed} dependencies, each where it may be")
+
+
 def retention_met(site: Site) -> Verdict:
     """Nothing of any sink is older than its class may be kept, and what is held is still there.
 
@@ -165,6 +180,11 @@ def ports_closed(site: Site) -> Verdict:
     return Verdict(State.PASS, f"the engine listens on {', '.join(process.listeners)} only")
 
 
+def canary_drilled(site: Site) -> Verdict:
+    """The newest canary drill passed, lately, with this version."""
+    return drilled.verdict(drilled.newest(site.home, "canary"), site.now)
+
+
 def _engine_process(site: Site) -> tuple[host.EngineProcess, str]:
     chosen = site.home.settings
     if chosen.controller.observe_socket:
@@ -177,9 +197,11 @@ CHECKS: dict[str, Check] = {
     "log_verifies": log_verifies,
     "logs_witnessed": logs_witnessed,
     "places_fresh": places_fresh,
+    "dependencies_placed": dependencies_placed,
     "retention_met": retention_met,
     "telemetry_off": telemetry_off,
     "ports_closed": ports_closed,
+    "canary_drilled": canary_drilled,
 }
 """Every check a file under `policies/controls/` may name; a test compares the two sets."""
 

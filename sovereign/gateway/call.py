@@ -7,17 +7,26 @@ anything else (`while_client_stays`), so that an engine stops working for nobody
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
-from typing import Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 from sovereign.engines.contract import Dialect
+from sovereign.gateway.course import Course
 from sovereign.gateway.refusal import Denied
+from sovereign.keystore.certificate import ClientCertificate
+
+if TYPE_CHECKING:
+    from sovereign.gateway.limit import Taken
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 JSON: Headers = [(b"content-type", b"application/json")]
+NO_LABELS: Headers = []
 LENGTH_MAX_DIGITS = 18
+CERTIFICATE_EXTENSION = "sovereign.certificate"
+"""Where the listener leaves what it read of the client's certificate in the ASGI scope."""
 SSE: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
 
 
@@ -29,7 +38,13 @@ class Call:
     """A request and the way to answer it.
 
     `answered` turns true with the first byte out, `finished` with the last. `record` names the
-    decision about it, once there is one.
+    decision about it, once there is one. `route` is the route of its path as the gateway writes
+    it, never the client's words, and "" for a path that is none; `item` is what the client wrote
+    for the route's variable. `certificate` is what a verified TLS client showed; `token_subject`
+    the data subject a verified token names, "" before that and without one. `hold` is what the
+    call has taken of limits, and `labels` the headers that every answer to it has, errors too.
+    `dialect` is `openai` for OpenAI's own clients, on OpenAI's own routes, and for whoever turns
+    out to speak it; else `mistral`.
     """
 
     __slots__ = (
@@ -37,11 +52,19 @@ class Call:
         "_receive",
         "_send",
         "answered",
+        "certificate",
+        "course",
+        "dialect",
         "finished",
+        "hold",
+        "item",
+        "labels",
         "method",
         "path",
         "record",
+        "route",
         "source",
+        "token_subject",
     )
 
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -52,11 +75,23 @@ class Call:
         self._headers: dict[bytes, bytes | None] = {}
         for name, value in scope["headers"]:
             self._headers[name] = None if name in self._headers else value
+        agent = self._headers.get(b"user-agent") or b""
+        openais = b"x-stainless-lang" in self._headers or agent.startswith(b"OpenAI/")
+        self.dialect: Dialect = "openai" if openais else "mistral"
         self._receive = receive
         self._send = send
+        self.course = Course()
         self.answered = False
         self.finished = False
         self.record = ""
+        self.route = ""
+        self.item = ""
+        extensions = scope.get("extensions")
+        found = extensions.get(CERTIFICATE_EXTENSION) if extensions else None
+        self.certificate: ClientCertificate | None = found["shown"] if found else None
+        self.token_subject = ""
+        self.hold: Taken | None = None
+        self.labels: Headers = NO_LABELS
 
     def header(self, name: bytes) -> str | None:
         """A request header by its lower-case name; None if it is missing, or given twice.
@@ -66,16 +101,16 @@ class Call:
         value = self._headers.get(name)
         return None if value is None else value.decode("latin-1")
 
-    @property
-    def dialect(self) -> Dialect:
-        """`openai` for OpenAI's own clients, else `mistral`."""
-        agent = self._headers.get(b"user-agent") or b""
-        if b"x-stainless-lang" in self._headers or agent.startswith(b"OpenAI/"):
-            return "openai"
-        return "mistral"
+    def has_twice(self, name: bytes) -> bool:
+        """True for a request header that was given more than once."""
+        return name in self._headers and self._headers[name] is None
 
     async def body(self, *, max_bytes: int, timeout_s: float) -> bytes:
-        """Read the whole body, refusing it as soon as it is known to be too large."""
+        """Read the whole body, refusing it as soon as it is known to be too large. One that is
+        compressed is not unpacked, and not read (RFC 9110, section 15.5.16)."""
+        if b"content-encoding" in self._headers and self.header(b"content-encoding") != "identity":
+            said = "a request body is sent as it is, without a content-encoding"
+            raise Denied("body-unreadable", said, status=415)
         length = self._headers.get(b"content-length") or b"0"
         if length.isdigit() and (len(length) > LENGTH_MAX_DIGITS or int(length) > max_bytes):
             raise _too_large(max_bytes)
@@ -103,13 +138,15 @@ class Call:
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the status line and headers."""
         self.answered = True
+        self.course.status = status
         await self._send(
-            {"type": "http.response.start", "status": status, "headers": list(headers)}
+            {"type": "http.response.start", "status": status, "headers": [*headers, *self.labels]}
         )
 
     async def write(self, data: bytes, *, more: bool) -> None:
         """Send a part of the body; the last part says `more=False`."""
         self.finished = not more
+        self.course.first = self.course.first or perf_counter()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def respond(self, status: int, body: bytes, headers: Headers) -> None:

@@ -26,8 +26,18 @@ class Recording:
         self._trail = trail
         self._requests = 0
 
-    async def decision(self, key: Key, subject: str, choice: Choice, policy: str) -> Recorded:
-        """Record what was decided about one request; returns once it is acknowledged.
+    async def decision(
+        self,
+        key: Key,
+        subject: str,
+        choice: Choice,
+        policy: str,
+        kind: str,
+        after: int | None = None,
+    ) -> Recorded:
+        """Record what was decided about one request of a kind; returns once it is acknowledged.
+
+        `after` is the index of the decision before, of a request that could not be sent under it.
 
         Raises:
             Denied: the log cannot be written, so nothing may be answered.
@@ -41,6 +51,7 @@ class Recording:
             "basis": key.basis,
             "data": key.data,
             "verb": "process",
+            "call": kind,
             "model": choice.model,
             "asked_at": record.written(choice.asked_at),
             "verdict": "refuse" if choice.code else "allow",
@@ -49,6 +60,8 @@ class Recording:
         }
         if subject:
             fields["subject"] = subject
+        if after is not None:
+            fields["after"] = after
         if choice.endpoint is not None:
             fields["endpoint"] = choice.endpoint.id
             fields["engine"] = choice.endpoint.engine
@@ -102,6 +115,7 @@ class Ending:
 
     def __init__(self, recording: Recording, decision: Recorded, started: float) -> None:
         """`started` is the `time.monotonic()` from which the latency counts."""
+        self.decision = decision.index
         self._recording = recording
         self._decision = decision
         self._started = started

@@ -2,22 +2,31 @@
 
 import signal
 import socket
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from sovereign import eventlog
 from sovereign.audit.alive import Alive
 from sovereign.audit.trail import Trail
-from sovereign.errors import ProcessFailed
+from sovereign.errors import PolicySuperseded, ProcessFailed
 from sovereign.gateway.app import Gateway
-from sovereign.gateway.listener import BoundedProtocol
+from sovereign.gateway.listener import bounded
 from sovereign.gateway.tls import LOOK_EVERY_S, Certificate
 from sovereign.policy import Policy
 from sovereign.registry import utcnow
 from sovereign.settings import Home, refuse_undeclared
 
+if TYPE_CHECKING:
+    from sovereign.gateway.admin import Admin
+    from sovereign.gateway.tracing import Tracing
+
 DRAIN_S = 20
 """How long a stopping gateway lets running answers finish."""
+UNREAD_MAX_S = 60
+"""How long a client may take nothing of what is there for it. Every connection inherits it from
+the listener (TCP_USER_TIMEOUT, tcp(7)), so it holds when the answer is long over for us, too."""
 
 
 def serve(home: Home, policy: Policy) -> None:
@@ -27,17 +36,61 @@ def serve(home: Home, policy: Policy) -> None:
         DeclarationMissing: it should listen on more than loopback at an undeclared place.
         LogMissing, LogLocked: there is no log to write to, or another writer holds it.
         SettingsUnreadable: the certificate or its key cannot be used.
+        ResidencyRefused: the rules do not let spans be where the tracing target is.
         ProcessFailed: another program listens on its address, or this machine cannot.
+        PolicySuperseded: another policy was put in force meanwhile; nothing was cut.
     """
     refuse_undeclared(home.settings)
     certificate = Certificate(home.settings.gateway) if home.settings.gateway.tls_key else None
+    tracing = _tracing(home, policy)
     opened = (home.audit, home.keys, "gateway", home.settings.site, utcnow)
     with Trail.open(*opened, trust=home.trust) as trail, Alive(trail, utcnow):
         bound = _listen(home.settings.gateway.listen)
         _outlive_signals()
-        config = listening(Gateway(home, policy, trail), certificate)
-        uvicorn.Server(config).run(sockets=[bound])
+        gateway = Gateway(home, policy, trail)
+        gateway.tracing, gateway.admin = tracing, _admin(gateway, certificate, tracing)
+        config = listening(gateway, certificate)
+        server = _Server(config, gateway)
+        gateway.superseding.end = server.end
+        server.run(sockets=[bound])
     eventlog.emit("gateway-log-closed")
+    if gateway.superseding.is_superseded:
+        raise PolicySuperseded("another policy is in force; this gateway has ended")
+
+
+def _tracing(home: Home, policy: Policy) -> "Tracing | None":
+    """The way to the tracing target, if there is one and the rules allow it."""
+    if not home.settings.tracing.endpoint:
+        return None
+    from sovereign.gateway import tracing  # the libraries are heavy, and it is off by default
+
+    tracing.refuse_elsewhere(policy, home.settings.tracing, utcnow())
+    return tracing.Tracing(home.settings.tracing, home.settings.site)
+
+
+def _admin(
+    gateway: Gateway, certificate: Certificate | None, tracing: "Tracing | None"
+) -> "Admin | None":
+    """The admin listener, if there is to be one."""
+    listen = gateway.home.settings.gateway.admin_listen
+    if not listen:
+        return None
+    from sovereign.gateway.admin import Admin
+    from sovereign.gateway.exposition import Exposition, Standing
+
+    def standing() -> Standing:
+        return Standing(
+            site=gateway.home.settings.site,
+            policy=gateway.policy.digest,
+            profile=gateway.policy.profile,
+            calls_max=gateway.home.settings.gateway.concurrency_max,
+            log_failed=gateway.trail.failure is not None,
+            view=gateway.view,
+            certificate_ends=certificate.ends_at if certificate else None,
+            spans=tracing.spans if tracing else None,
+        )
+
+    return Admin(listen, Exposition(gateway.counting, standing, utcnow))
 
 
 def _listen(address: str) -> socket.socket:
@@ -45,7 +98,9 @@ def _listen(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), int(port)), family=family)
+        bound = socket.create_server((host.strip("[]"), int(port)), family=family)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MAX_S * 1000)
+        return bound
     except OSError as error:
         eventlog.emit("address-taken", address=address, reason=error.strerror)
         raise ProcessFailed(
@@ -63,7 +118,7 @@ def listening(gateway: Gateway, certificate: Certificate | None = None) -> uvico
         host=host.strip("[]"),
         port=int(port),
         loop="uvloop",
-        http=BoundedProtocol,
+        http=bounded(gateway.home.settings.gateway.connections_max, gateway.note_refusal),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -75,6 +130,23 @@ def listening(gateway: Gateway, certificate: Certificate | None = None) -> uvico
         callback_notify=certificate.look if certificate else None,
         timeout_notify=LOOK_EVERY_S,
     )
+
+
+class _Server(uvicorn.Server):
+    """Says that it is not ready from the moment it is told to stop, then drains."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    def end(self) -> None:
+        """End as if told to."""
+        self._gateway.drains = True
+        self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._gateway.drains = True
+        super().handle_exit(sig, frame)
 
 
 def _outlive_signals() -> None:

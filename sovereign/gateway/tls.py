@@ -3,14 +3,24 @@
 TLS 1.2 at least (RFC 8446, RFC 9325 section 3.1.1). A renewed certificate is taken up by the
 running gateway: whoever connects afterwards gets it, and nobody is cut off. One that cannot be
 used changes nothing, and is said once.
+
+Where the operator names authorities for clients, a client that shows a certificate of one of them
+has shown who it is: what it may do is bound to its public key like to a key's secret, and is
+gone within a second of the binding, on connections that are open too. An authority that is
+put into their file counts like a renewed certificate, from the next connection on; one that is
+taken out is believed until the gateway is started again.
 """
 
+import asyncio
 import ssl
 import stat
+from datetime import datetime
 from pathlib import Path
 
 from sovereign import eventlog
 from sovereign.errors import SettingsUnreadable
+from sovereign.keystore import certificate
+from sovereign.keystore.certificate import ClientCertificate
 from sovereign.settings import GatewaySettings
 
 LOOK_EVERY_S = 10
@@ -28,15 +38,18 @@ class Certificate:
                 read the key.
         """
         self._chain, self._key = Path(settings.tls_certificate), Path(settings.tls_key)
+        self._authorities = Path(settings.tls_clients_ca) if settings.tls_clients_ca else None
         self._seen = self._state()
         self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))  # tried on one nobody is served with
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._load(self.context)
+        self.ends_at = _ends_at(self._chain)
 
     def _state(self) -> tuple[tuple[int, int], ...]:
         try:
-            return tuple((s.st_mtime_ns, s.st_ino) for s in (self._chain.stat(), self._key.stat()))
+            files = (self._chain, self._key, *([self._authorities] if self._authorities else ()))
+            return tuple((s.st_mtime_ns, s.st_ino) for s in map(Path.stat, files))
         except OSError:
             return ()
 
@@ -55,6 +68,8 @@ class Certificate:
                 found=getattr(error, "reason", None) or error.strerror or type(error).__name__,
                 accepted="PEM files: the chain, leaf first, and its private key without passphrase",
             ) from error
+        if self._authorities is not None:
+            _ask_clients(context, self._authorities)
 
     async def look(self) -> None:
         """Take up the files when they have changed."""
@@ -65,7 +80,50 @@ class Certificate:
         try:
             self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
             self._load(self.context)
+            self.ends_at = _ends_at(self._chain)
         except SettingsUnreadable:
             eventlog.emit("certificate-unusable")
         else:
             eventlog.emit("certificate-renewed")
+
+
+def _ask_clients(context: ssl.SSLContext, authorities: Path) -> None:
+    """Ask every client for a certificate of one of these authorities, and refuse any other.
+
+    Whoever shows none gets as far as the health routes, which those who watch need; calls are
+    `identify`'s to refuse.
+
+    Raises:
+        SettingsUnreadable: the file holds none.
+    """
+    try:
+        context.load_verify_locations(cafile=authorities)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsUnreadable(
+            f"{authorities} (gateway.tls_clients_ca) holds no certificates",
+            found=getattr(error, "reason", None) or error.strerror or type(error).__name__,
+            accepted="a PEM file of the authorities that issue client certificates",
+        ) from error
+    context.verify_mode = ssl.CERT_OPTIONAL
+
+
+def shown_by(transport: asyncio.BaseTransport) -> ClientCertificate | None:
+    """The certificate the client of this connection showed and the handshake verified, if any."""
+    spoken = transport.get_extra_info("ssl_object")
+    raw = spoken.getpeercert(binary_form=True) if spoken is not None else None
+    if not raw:
+        return None
+    try:
+        return certificate.read_der(raw)
+    except ValueError:  # what OpenSSL verified and we cannot read says nothing
+        return None
+
+
+def _ends_at(chain: Path) -> datetime | None:
+    """When the leaf of a chain that was loaded ends; None when only OpenSSL can read it."""
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificate(chain.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        return None

@@ -1,17 +1,18 @@
 """Read a chat request: what the client wants, checked field by field.
 
 Fields are a closed list per dialect, as in Mistral's public OpenAPI (unknown fields are
-422 there) and OpenAI's chat API. Content is looked at for one thing only: a part that names
-an address would make the engine fetch from it, so kinds of parts are a closed list too, and
-the one address let through is a `data:` URL of an image.
+422 there) and OpenAI's chat API. Messages are checked in `messages.py`, tools and the form of
+the answer in `tools.py`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from sovereign.engines.contract import Dialect
+from sovereign.gateway import messages, tools
 from sovereign.gateway.refusal import Denied
 
 SHARED_FIELDS = frozenset(
@@ -48,6 +49,7 @@ MISTRAL_FIELDS = SHARED_FIELDS | {
     "repetition_penalty",
     "top_k",
     "prompt_logprobs",
+    "top_prompt_logprobs",
 }
 OPENAI_FIELDS = SHARED_FIELDS | {
     "max_completion_tokens",
@@ -60,22 +62,21 @@ OPENAI_FIELDS = SHARED_FIELDS | {
     "modalities",
     "safety_identifier",
     "prompt_cache_retention",
+    "ignore_eos",  # not OpenAI's: vLLM's own load generator adds it
 }
-PARTS = frozenset({"text", "image_url", "thinking", "reference", "refusal"})
-"""Kinds of content parts. Sound, video, files and documents come as addresses: not served."""
-PARTS_OF_ADDRESSES = frozenset({"document_url", "video_url", "audio_url", "file", "input_audio"})
-MESSAGES_MAX = 4096
+SAID_BY_OPENAIS = frozenset({"max_completion_tokens", "stream_options"})
+"""Whoever says both speaks OpenAI's dialect, whatever its headers say: a load generator, say."""
 DEPTH_MAX = 64
 """How deep objects and lists may nest; what is deeper would exhaust the stack of who copies it."""
 CHOICES_MAX = 16
-DATA_URL_MAX_CHARS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """A checked request. `body` is the client's own JSON object, unchanged.
 
-    `choices` is how many answers it asks for, 1 to `CHOICES_MAX`.
+    `choices` is how many answers it asks for, 1 to `CHOICES_MAX`. `dialect` is the one it turned
+    out to be in; "" leaves it at what the headers said.
     """
 
     model: str
@@ -83,15 +84,18 @@ class Wish:
     wants_usage: bool
     choices: int
     body: dict[str, Any]
+    dialect: Dialect | Literal[""] = ""
 
 
-def read(raw: bytes, dialect: str) -> Wish:
+def read(raw: bytes, dialect: Dialect) -> Wish:
     """Parse and check a chat request.
 
     Raises:
         Denied: not a JSON object, a field unknown or of the wrong kind, or remote content.
     """
     body = _object(raw)
+    if body.keys() >= SAID_BY_OPENAIS:
+        dialect = "openai"
     allowed = OPENAI_FIELDS if dialect == "openai" else MISTRAL_FIELDS
     for name in body:
         if name not in allowed:
@@ -100,22 +104,20 @@ def read(raw: bytes, dialect: str) -> Wish:
                 f"extra_forbidden: no field is called {name[:64]!r}",
                 param=name[:64],
             )
-    for name, (wanted, holds) in _KINDS.items():
+    for name, (wanted, holds) in FIELD_KINDS.items():
         if body.get(name) is not None and not holds(body[name]):
             raise Denied("field-invalid", f"`{name}` must be {wanted}", param=name)
-    model, messages = body.get("model"), body.get("messages")
+    model = body.get("model")
     if not isinstance(model, str) or not model:
         raise Denied("field-invalid", "`model` must be the name of a model", param="model")
-    if not isinstance(messages, list) or not 0 < len(messages) <= MESSAGES_MAX:
-        raise Denied(
-            "field-invalid", f"`messages` must be a list of 1 to {MESSAGES_MAX}", param="messages"
-        )
-    for message in messages:
-        _check_message(message)
+    messages.check(body.get("messages"), dialect)
+    tools.check(body, dialect)
+    _check_lengths(body)
     choices = 1 if body.get("n") is None else body["n"]
     if not 1 <= choices <= CHOICES_MAX:
         raise Denied("field-invalid", f"`n` must be 1 to {CHOICES_MAX}", param="n")
-    return Wish(model, body.get("stream") is True, _wants_usage(body, dialect), choices, body)
+    streams, wants_usage = body.get("stream") is True, _wants_usage(body, dialect)
+    return Wish(model, streams, wants_usage, choices, body, dialect)
 
 
 def _is_number(value: object) -> bool:
@@ -143,11 +145,15 @@ def _is_text_or_texts(value: object) -> bool:
     return all(isinstance(text, str) for text in texts)
 
 
+def _is_word(value: object) -> bool:
+    return isinstance(value, str)
+
+
 def _is_choice(value: object) -> bool:
     return isinstance(value, str | dict)
 
 
-_KINDS: dict[str, tuple[str, Callable[[object], bool]]] = {
+FIELD_KINDS: dict[str, tuple[str, Callable[[object], bool]]] = {
     **dict.fromkeys(
         (
             "temperature",
@@ -168,17 +174,20 @@ _KINDS: dict[str, tuple[str, Callable[[object], bool]]] = {
             "seed",
             "top_k",
             "top_logprobs",
-            "prompt_logprobs",
+            "top_prompt_logprobs",
         ),
         ("a whole number", _is_whole),
     ),
     **dict.fromkeys(
-        ("stream", "parallel_tool_calls", "safe_prompt", "logprobs", "store"),
+        ("stream", "parallel_tool_calls", "safe_prompt", "logprobs", "store", "ignore_eos"),
         ("true or false", _is_switch),
     ),
     **dict.fromkeys(
         ("metadata", "response_format", "stream_options", "logit_bias"), ("an object", _is_object)
     ),
+    "prompt_logprobs": ("true or false, or a whole number", lambda v: isinstance(v, int)),
+    "reasoning_effort": ("a word", _is_word),
+    "prompt_mode": ("a word", _is_word),
     "tools": ("a list", _is_list),
     "stop": ("a text or a list of texts", _is_text_or_texts),
     "tool_choice": ("a word or an object", _is_choice),
@@ -220,48 +229,7 @@ def _wants_usage(body: dict[str, Any], dialect: str) -> bool:
     return isinstance(options, dict) and options.get("include_usage") is True
 
 
-def _check_message(message: object) -> None:
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise Denied("field-invalid", "each message needs a `role`", param="messages")
-    content = message.get("content")
-    if content is None or isinstance(content, str):
-        return
-    if not isinstance(content, list):
-        raise Denied("field-invalid", "`content` must be text or a list of parts", param="messages")
-    for part in content:
-        if not isinstance(part, dict):
-            raise Denied("field-invalid", "a part of `content` must be an object", param="messages")
-        _check_part(part)
-
-
-def _check_part(part: dict[str, Any]) -> None:
-    for address in PARTS_OF_ADDRESSES:
-        if address in part or part.get("type") == address:
-            raise _remote(f"`{address}` is not served", address)
-    if "image_url" in part:
-        _check_image(part["image_url"])
-    if part.get("type") not in PARTS:
-        raise Denied(
-            "field-invalid", f"a part's `type` must be one of {sorted(PARTS)}", param="messages"
-        )
-    thoughts = part.get("thinking")
-    for thought in thoughts if isinstance(thoughts, list) else []:
-        if isinstance(thought, dict):
-            _check_part(thought)
-
-
-def _check_image(image: object) -> None:
-    url = image.get("url") if isinstance(image, dict) else image
-    if not isinstance(url, str) or not url[:5].lower() == "data:":
-        raise _remote("`image_url` must be a data: URL", "image_url")
-    if len(url) > DATA_URL_MAX_CHARS:
-        raise Denied("field-invalid", "the data: URL is too long", param="image_url")
-
-
-def _remote(what: str, param: str) -> Denied:
-    return Denied(
-        "remote-content-refused",
-        f"{what}: this site fetches nothing on a client's behalf",
-        rule="remote-content-refused",
-        param=param,
-    )
+def _check_lengths(body: dict[str, Any]) -> None:
+    shortest, longest = body.get("min_tokens"), body.get("max_tokens")
+    if shortest is not None and not 0 <= shortest <= (shortest if longest is None else longest):
+        raise Denied("field-invalid", "`min_tokens` must be 0 to `max_tokens`", param="min_tokens")

@@ -6,15 +6,20 @@ never repairs anything: a policy that does not hold together is not loaded at al
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from sovereign.errors import PolicyUnreadable
-from sovereign.policy import model, shapes
+from sovereign.policy import cedar, excepted, model, shapes, spoken
 from sovereign.policy.digest import canonical, digest
 
 DEFAULT_PROFILE = "eea"
+ACCESS = "access/rules.cedar"
+"""Under this name the digest counts every `.cedar` file and their schema."""
+ANY_MODEL = "any"
+"""In a list of prices: every model that has none of its own."""
 _BUILT_BESIDE = Path(__file__).resolve().parents[2] / "policies"
 _INSTALLED = Path("/etc/sovereign/policies")
 T = TypeVar("T")
@@ -26,7 +31,10 @@ def default_root() -> Path:
 
 
 def load(
-    root: Path | None = None, profile: str | None = None, own_places: Path | None = None
+    root: Path | None = None,
+    profile: str | None = None,
+    own_places: Path | None = None,
+    exceptions: Iterable[shapes.SiteException] = (),
 ) -> model.Policy:
     """Read every file once and return the policy they make.
 
@@ -35,12 +43,39 @@ def load(
         profile: the id of a file under `profiles/`; by default `eea`.
         own_places: a file of the same shape as `facts/places.yaml` with the places that this
             organisation declares itself, such as its own machine room. Absent is fine.
+        exceptions: those of this site whose signatures were found good. One that the policy does
+            not allow is as if it were not there.
 
     Raises:
         PolicyUnreadable: a file, line and reason. No policy was loaded.
     """
+    return load_with_text(root, profile, own_places, exceptions)[0]
+
+
+def load_with_text(
+    root: Path | None = None,
+    profile: str | None = None,
+    own_places: Path | None = None,
+    exceptions: Iterable[shapes.SiteException] = (),
+) -> tuple[model.Policy, bytes]:
+    """As `load`, and what that policy says in canonical form, which its digest is made over."""
     root, profile = root or default_root(), profile or DEFAULT_PROFILE
-    return _resolve(root, _files(root, own_places), profile)
+    files, given = _files(root, own_places), tuple(exceptions)
+    policy = _resolve(root, files, profile)
+    if given:
+        counted = _counted(policy, given)
+        files |= {f"exceptions/{each.id}": each for each in counted}
+        policy = replace(policy, digest=digest(files, profile), exceptions=counted)
+    return policy, canonical(files, profile)
+
+
+def _counted(
+    policy: model.Policy, given: tuple[shapes.SiteException, ...]
+) -> tuple[shapes.SiteException, ...]:
+    """Those that this policy allows, one of each id, by id."""
+    judged = (policy.residency, policy.data, policy.audit.changes)
+    counted = {each.id: each for each in given if not excepted.fault(each, *judged)}
+    return tuple(counted[name] for name in sorted(counted))
 
 
 def texts(root: Path | None = None, own_places: Path | None = None) -> dict[str, bytes]:
@@ -66,6 +101,7 @@ def _files(root: Path, own_places: Path | None) -> dict[str, Any]:
     files: dict[str, Any] = {name: read_as(root / name, s) for name, s in shapes.FILES.items()}
     for folder, shape in shapes.FOLDERS.items():
         files |= _folder(root, folder, shape)
+    files[ACCESS] = cedar.read(root, _named_in(files))
     if own_places is not None and own_places.is_file():
         files["own-places.yaml"] = read_as(own_places, shapes.PlacesFile)
     return files
@@ -109,7 +145,23 @@ def _resolve(root: Path, files: Mapping[str, Any], profile: str) -> model.Policy
         controls=_by_id(root / "controls", _of(files, "controls/")),
         audit=files["rules/audit.yaml"],
         holds=files["rules/retention.yaml"].holds,
+        limits=_limits(root, files),
+        access=cedar.rules_of(files[ACCESS], files["access/cases.yaml"].cases),
     )
+
+
+def _named_in(files: Mapping[str, Any]) -> cedar.Known:
+    """What an access rule may name, out of the tables."""
+    models = files["facts/models.yaml"].models
+    licences = files["rules/licences.yaml"].licences
+    return {
+        "Model": frozenset(each.id for each in models),
+        "Capability": frozenset(can for each in models for can in each.capabilities),
+        "Data": frozenset(each.id for each in files["rules/data.yaml"].classes),
+        "Basis": frozenset(spoken.BASES),
+        "Terms": frozenset(each.terms for each in licences),
+        "Serve": frozenset(("yes", "acknowledge", "no")),
+    }
 
 
 def _of(files: Mapping[str, Any], prefix: str) -> list[Any]:
@@ -285,6 +337,26 @@ def _spelled_out(
                 accepted=f"two upper-case letters, or one of {', '.join(sorted(file.groups))}",
             )
     return frozenset(codes)
+
+
+def _limits(root: Path, files: Mapping[str, Any]) -> shapes.LimitsFile:
+    """Limits and prices name models of the table, and what a spending limit covers has a price."""
+    path, file = root / "rules/limits.yaml", cast(shapes.LimitsFile, files["rules/limits.yaml"])
+    _by_id(path, file.limits)
+    known = {each.id for each in files["facts/models.yaml"].models}
+    for price in file.prices:
+        _refuse_missing(path, "price of", price.model, known | {ANY_MODEL})
+    priced = {price.model for price in file.prices}
+    for limit in file.limits:
+        for name in limit.models:
+            _refuse_missing(path, f"{limit.id}: model", name, known)
+        unpriced = set(limit.models or (ANY_MODEL,)) - priced if limit.counts == "spend" else set()
+        if unpriced and ANY_MODEL not in priced:
+            raise PolicyUnreadable(
+                f"{path}: {limit.id}: there is no price of {', '.join(sorted(unpriced))}",
+                accepted=f"a price for it under `prices`, or one for the model `{ANY_MODEL}`",
+            )
+    return file
 
 
 def _check_second_domain(

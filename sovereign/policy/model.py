@@ -9,9 +9,10 @@ not a region: regions are how a cloud spells a place, and are only ever looked u
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
+from sovereign.policy.cedar import AccessRules
 from sovereign.policy.shapes import (
     Adequacy,
     Architecture,
@@ -25,10 +26,12 @@ from sovereign.policy.shapes import (
     Law,
     Licence,
     LicenceText,
+    LimitsFile,
     Model,
     Owner,
     RegionalSurcharge,
     RetentionClass,
+    SiteException,
 )
 
 THIS_HOST = "this-host"
@@ -117,7 +120,10 @@ class Policy:
     dependencies: Mapping[str, Dependency]
     controls: Mapping[str, Control]
     audit: AuditFile
+    limits: LimitsFile
     holds: HoldRules | None = None
+    access: AccessRules = field(default_factory=AccessRules)
+    exceptions: tuple[SiteException, ...] = ()
 
     def bundle_spans(self) -> Mapping[str, timedelta]:
         """How long a bundle of each retention class may stay open before it is sealed."""

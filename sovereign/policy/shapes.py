@@ -30,6 +30,8 @@ PlaceCode = Annotated[
     str, Meta(min_length=3, max_length=128, description="A place of the table, or this-host.")
 ]
 LongSeconds = Annotated[int, Meta(ge=1, le=31_536_000)]
+LimitCount = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
+_PRICE = r"^[0-9]{1,6}(\.[0-9]{1,6})?$"
 WITNESSES_MAX = 64
 _COSIGNER_KEY = re.compile(r"([^+\s]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]+={0,2})")
 _COSIGNER_BYTES = {0x04: 33, 0x06: 1313}
@@ -236,6 +238,7 @@ class Model(Shape, frozen=True):
     advertised: tuple[str, ...] = ()
     formats: tuple[Literal["safetensors", "consolidated", "gguf"], ...] = ()
     published_as: str = "bf16"
+    fim_tokenizer: Literal["", "v2-spm", "v3-spm", "v3-tekken", "v7-spm"] = ""
     vllm_min: str = ""
     lifecycle: Lifecycle = Lifecycle()
     price: ApiPrice | None = None
@@ -578,6 +581,26 @@ class Reading(Shape, frozen=True):
         _refuse_doubles("id", [each.id for each in self.reasons])
 
 
+class Changes(Shape, frozen=True):
+    """Who may answer for a policy that allows more, and for which reasons a policy is changed.
+
+    An approver is a role, not a person. Without approvers nothing can be loosened.
+    """
+
+    approvers: tuple[Name, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    replayed_days: Annotated[int, Meta(ge=1, le=366)] = 30
+    exception_max_days: Annotated[int, Meta(ge=1, le=366)] = 90
+    because: str = ""
+    source: str = ""
+    decided: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse two reasons, or two roles, of one name."""
+        _refuse_doubles("id", [each.id for each in self.reasons])
+        _refuse_doubles("approver", list(self.approvers))
+
+
 class AuditFile(Shape, frozen=True):
     """rules/audit.yaml."""
 
@@ -587,6 +610,7 @@ class AuditFile(Shape, frozen=True):
     witnesses: Witnesses = field(default_factory=Witnesses)
     timestamps: TimeStamps = field(default_factory=TimeStamps)
     reading: Reading = field(default_factory=Reading)
+    changes: Changes = field(default_factory=Changes)
     because: str = ""
     source: str = ""
     decided: str = ""
@@ -628,6 +652,138 @@ class LicencesFile(Shape, frozen=True):
 
     version: Literal[1]
     licences: tuple[Licence, ...]
+
+
+class Limit(Shape, frozen=True):
+    """How much may be used, by each holder for itself: each key, tenant or model, or the site.
+
+    `at_most` is a number of requests, tokens or calls at a time; of `spend` it is euros, quoted.
+    What is counted every `minute` comes back evenly, with `burst` of it at once; a `day` and a
+    `month` are those of the calendar, in UTC. Of `tenants`, `keys` and `models`, an empty list is
+    everybody. `when_unreachable` says what holds while shared state cannot be asked.
+    """
+
+    id: Name
+    counts: Literal["requests", "tokens", "concurrent", "spend"]
+    per: Literal["key", "tenant", "model", "site"]
+    at_most: LimitCount | Amount
+    when_unreachable: Literal["allow-local", "refuse"]
+    because: Text
+    every: Literal["minute", "day", "month"] | None = None
+    burst: LimitCount | None = None
+    tenants: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    models: tuple[Name, ...] = ()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a combination that nobody could keep, or that means nothing."""
+        spend, seats = self.counts == "spend", self.counts == "concurrent"
+        if spend != isinstance(self.at_most, str) or self.at_most in ("", "0"):
+            raise ValueError(f"{self.id}: at_most is whole, or of spend an amount in quotes")
+        if spend and self.every not in ("day", "month"):
+            raise ValueError(f"{self.id}: spend is counted every day or month")
+        if seats != (self.every is None):
+            raise ValueError(f"{self.id}: all but `concurrent` is counted `every` so often")
+        if seats and self.when_unreachable != "allow-local":
+            raise ValueError(f"{self.id}: each gateway counts its own calls: allow-local")
+        if self.burst is not None and self.every != "minute":
+            raise ValueError(f"{self.id}: only what is counted every minute has a burst")
+
+
+class UsagePrice(Shape, frozen=True):
+    """What this site asks for a million tokens, in euros, from a day on; `any` is every other."""
+
+    model: Name
+    input: Annotated[str, Meta(pattern=_PRICE, description="Euros, quoted, up to six decimals.")]
+    output: Annotated[str, Meta(pattern=_PRICE, description="Euros, quoted, up to six decimals.")]
+    since: date
+    source: str = ""
+
+
+class Share(Shape, frozen=True):
+    """How much of a busy engine a tenant gets, beside the others; whoever is not here has 1."""
+
+    tenant: str
+    weight: Annotated[int, Meta(ge=1, le=1000)]
+
+
+class LimitsFile(Shape, frozen=True):
+    """rules/limits.yaml."""
+
+    version: Literal[1]
+    limits: tuple[Limit, ...]
+    prices: tuple[UsagePrice, ...] = ()
+    shares: tuple[Share, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse two prices of one day, and two shares of one tenant."""
+        _refuse_doubles("price", [f"{each.model} {each.since}" for each in self.prices])
+        _refuse_doubles("share", [each.tenant for each in self.shares])
+
+
+class SiteException(Shape, frozen=True, rename={"from_": "from"}):
+    """A file of a site's exceptions: named rules do not refuse this place for some days.
+
+    `until` is the first day on which it does not hold any more; days are those of UTC.
+    """
+
+    version: Literal[1]
+    id: Name
+    place: PlaceCode
+    data: Annotated[tuple[Name, ...], Meta(min_length=1)]
+    verbs: Annotated[tuple[Verb, ...], Meta(min_length=1)]
+    rules: Annotated[tuple[Name, ...], Meta(min_length=1)]
+    approver: Name
+    because: Text
+    source: str
+    from_: date
+    until: date
+
+
+class CasePrincipal(Shape, frozen=True):
+    """Who asks in a case of access/cases.yaml."""
+
+    tenant: str
+    kind: Literal["Key", "Token"] = "Key"
+    purpose: str = "cases"
+    basis: str = "legitimate-interests"
+    data: Name = "personal"
+    models: tuple[Name, ...] = ()
+    roles: tuple[str, ...] = ()
+
+
+class CaseServed(Shape, frozen=True):
+    """What is asked of in a case; `terms`, `serve` and `capabilities` left out are the model's."""
+
+    model: Name
+    endpoint: str = "any"
+    engine: str = "any"
+    place: str = "this-host"
+    country: str = "unknown"
+    under: str = "unknown"
+    terms: str = ""
+    serve: Literal["", "yes", "acknowledge", "no"] = ""
+
+
+class AccessCase(Shape, frozen=True):
+    """A question that the access rules must answer as it says, for each of its actions."""
+
+    says: Text
+    principal: CasePrincipal
+    resource: CaseServed
+    actions: Annotated[
+        tuple[Literal["chat", "fim", "completion", "embed", "list"], ...], Meta(min_length=1)
+    ]
+    expect: Literal["allow", "refuse"]
+    rule: Name
+
+
+class CasesFile(Shape, frozen=True):
+    """access/cases.yaml."""
+
+    version: Literal[1]
+    cases: Annotated[tuple[AccessCase, ...], Meta(min_length=1, max_length=10_000)]
 
 
 class ArticleRef(Shape, frozen=True):
@@ -705,5 +861,7 @@ FILES: dict[str, type[Shape]] = {
     "rules/audit.yaml": AuditFile,
     "rules/dependencies.yaml": DependenciesFile,
     "rules/licences.yaml": LicencesFile,
+    "access/cases.yaml": CasesFile,
+    "rules/limits.yaml": LimitsFile,
 }
 FOLDERS: dict[str, type[Shape]] = {"controls": Control, "profiles": Profile}

@@ -51,8 +51,11 @@ class Spot:
     kind: str
 
 
-def read_as(path: Path, kind: type[T]) -> T:
+def read_as(path: Path, kind: type[T], raw: bytes | None = None) -> T:
     """Return the file's content as a `kind`.
+
+    Args:
+        raw: the content, when it was read already and what was read must be what is meant.
 
     Raises:
         PolicyUnreadable: the file is missing, too large, not YAML in our dialect, or does not
@@ -60,16 +63,16 @@ def read_as(path: Path, kind: type[T]) -> T:
             accepted. Nothing was loaded.
     """
     spots: dict[str, Spot] = {}
-    content = _plain(_compose(path), "", spots, path)
+    content = _plain(_compose(path, raw), "", spots, path)
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as refusal:
         raise _explained(path, str(refusal), spots) from refusal
 
 
-def _compose(path: Path) -> yaml.Node:
+def _compose(path: Path, raw: bytes | None) -> yaml.Node:
     try:
-        raw = path.read_bytes()
+        raw = path.read_bytes() if raw is None else raw
     except OSError as error:
         raise PolicyUnreadable(f"{path}: cannot be read ({error.strerror})") from error
     if len(raw) > FILE_MAX_BYTES:

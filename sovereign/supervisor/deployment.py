@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -32,6 +33,7 @@ from sovereign.errors import (
 )
 from sovereign.keystore import Key, Keystore, new_id
 from sovereign.policy import THIS_HOST, Policy
+from sovereign.policy.shapes import Model
 from sovereign.registry import Endpoint, Registry, utcnow
 from sovereign.residency import Question, decide
 from sovereign.settings import GatewaySettings, Home
@@ -111,7 +113,7 @@ def begin(root: Path, choices: Choices) -> Deployment:
     home = settings_files.load(root)
     wanted = _with_choices(home.settings, choices)
     settings_files.refuse_undeclared(wanted)
-    policy = policies.load(home.policies, wanted.profile, home.own_places)
+    policy = policies.load(home.policies, wanted.profile, home.own_places, home.exceptions)
     new = not home.file.exists() or wanted != home.settings
     home = Home(home.root, wanted)
     _refuse_place(policy, wanted.place)
@@ -338,17 +340,14 @@ def _given_up(home: Home) -> list[str]:
 
 
 def ask_once(deployment: Deployment) -> str:
-    """One real chat went through the gateway and was recorded."""
+    """One real chat, or one text to a model of vectors, went through the gateway and was
+    recorded."""
     if not deployment.secret:
         return f"not repeated; the first answer is record {deployment.deployed.record}"
-    body = {
-        "model": deployment.home.settings.engine.model,
-        "messages": [{"role": "user", "content": FIRST_QUESTION}],
-        "max_tokens": 16,
-        "temperature": 0,
-    }
+    name = deployment.home.settings.engine.model
+    path, body = _first_question(deployment.policy.models[name])
     _wait_for_gateway(deployment)
-    status, record, answer = _call_with_key(deployment, "POST", "/v1/chat/completions", body)
+    status, record, answer = _call_with_key(deployment, "POST", path, body)
     if status != 200 or not record:
         raise EngineUnhealthy(f"the first chat was answered with {status}", found=answer[:300])
     if not _is_recorded(deployment, record):
@@ -359,7 +358,21 @@ def ask_once(deployment: Deployment) -> str:
         )
     deployment.deployed.record = record
     _save(deployment)
-    content = msgspec.json.decode(answer)["choices"][0]["message"]["content"]
+    return _first_answer(msgspec.json.decode(answer))
+
+
+def _first_question(model: Model) -> tuple[str, dict[str, object]]:
+    if engine.only_embeds(model):
+        return "/v1/embeddings", {"model": model.id, "input": FIRST_QUESTION}
+    messages = [{"role": "user", "content": FIRST_QUESTION}]
+    asked = {"model": model.id, "messages": messages, "max_tokens": 16, "temperature": 0}
+    return "/v1/chat/completions", asked
+
+
+def _first_answer(said: Mapping[str, Any]) -> str:
+    if "data" in said:
+        return f"answered with a vector of {len(said['data'][0]['embedding'])} numbers"
+    content = said["choices"][0]["message"]["content"]
     return f"answered {str(content).strip()[:60]!r}"
 
 

@@ -50,7 +50,14 @@ def launch_spec(home: Home, policy: Policy) -> LaunchSpec:
         port=int(port),
         context=min(chosen.context, model.context),
         state_dir=home.models / chosen.name,
+        embeds=only_embeds(model),
+        thinks="reasoning" in (*model.capabilities, *model.advertised),
     )
+
+
+def only_embeds(model: Model) -> bool:
+    """A model of vectors, with which nobody can chat: its engine is started as one of those."""
+    return "embeddings" in model.capabilities and "chat" not in model.capabilities
 
 
 def packaged(model: Model) -> Path:

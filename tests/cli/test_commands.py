@@ -42,7 +42,7 @@ def command_at(path: tuple[str, ...]) -> click.Command:
 
 
 EVERY = sorted(commands())
-OF_NO_SITE = {("audit", "check"), ("weights", "digest")}
+OF_NO_SITE = {("audit", "check"), ("policy", "sign"), ("weights", "digest")}
 """Commands about a file that somebody hands over."""
 
 
@@ -91,6 +91,14 @@ def test_asking_wrongly_ends_with_2(run: Run, words: list[str]) -> None:
         (["key", "list"], 3, "not-deployed"),
         (["key", "create", "--tenant", "t", "--purpose", "p"], 3, "not-deployed"),
         (["key", "revoke", "key_1"], 3, "not-deployed"),
+        (["key", "show", "key_1"], 3, "not-deployed"),
+        (["key", "rotate", "key_1"], 3, "not-deployed"),
+        (["key", "expire", "key_1", "--in", "1h"], 3, "not-deployed"),
+        (["tenant", "list"], 3, "not-deployed"),
+        (["tenant", "create", "hr"], 3, "not-deployed"),
+        (["tenant", "suspend", "hr"], 3, "not-deployed"),
+        (["issuer", "list"], 2, "bad-input"),
+        (["issuer", "check"], 2, "bad-input"),
         (["up"], 3, "not-deployed"),
         (["serve", "controller"], 3, "log-missing"),
         (["serve", "gateway"], 3, "log-missing"),
@@ -302,7 +310,7 @@ def test_a_gateway_whose_port_is_taken_says_so_and_ends(site: Path) -> None:
 
 
 def test_a_report_where_nothing_runs_is_not_known(run: Run, site: Path) -> None:
-    """3, not 0: four controls could not be answered, and none may pass by silence."""
+    """3, not 0: some controls could not be answered, and none may pass by silence."""
     (site / "sovereign.yaml").write_text(
         f'version: 1\nengine: {{listen: "127.0.0.1:{free_port()}"}}\n'
     )
@@ -310,6 +318,8 @@ def test_a_report_where_nothing_runs_is_not_known(run: Run, site: Path) -> None:
     assert done.code == 3
     states = {control["id"]: control["state"] for control in done.json["controls"]}
     assert states == {
+        "canary-drilled": "unknown",
+        "dependencies-placed": "unknown",
         "log-verifies": "pass",
         "logs-witnessed": "not_applicable",
         "places-fresh": "unknown",
@@ -503,3 +513,21 @@ def test_json_is_one_document_and_nothing_else(run: Run, site: Path) -> None:
         done = run(*words, "--json")
         msgspec.json.decode(done.out)
         assert done.err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["audit", "search", "--nope"], "--nope"),
+        (["audit", "nope"], "nope"),
+        (["key", "create"], "--tenant"),
+        (["places", "show"], "code"),
+    ],
+)
+def test_a_command_that_was_misspelled_says_so_in_json_too(
+    run: Run, words: list[str], said: str
+) -> None:
+    """A script that asked for JSON must not have to read the picture a person is shown."""
+    done = run(*words, "--json")
+    assert (done.code, done.json["error"]["code"]) == (2, "bad-input")
+    assert said in done.json["error"]["message"]

@@ -64,7 +64,7 @@ def evidence(home: Home) -> list[dict[str, Any]]:
 def test_a_round_knocks_for_real_and_looks_for_real(tmp_path: Path, engine: str) -> None:
     """One token through HTTP, and the process behind the port: here, this very test's."""
     home = home_at(tmp_path, engine)
-    (seen,) = observe(wanted(home, POLICY), knocking(5), looking(""))
+    (seen,) = observe(wanted(home, POLICY), knocking(5), looking())
     assert (seen.probe.ok, seen.probe.model) == (True, MODEL)
     assert seen.process.listeners is not None
     assert engine in seen.process.listeners
@@ -93,7 +93,7 @@ def test_an_engine_that_dies_is_shut_in_the_next_round(tmp_path: Path) -> None:
     home = home_at(tmp_path, f"127.0.0.1:{free_port()}")
     registry = Registry(home.registry, writable=True)
     with Trail.open(home.audit, home.keys, "controller", "local", utcnow) as trail:
-        run_round(home, POLICY, registry, trail, knocking(2), looking(""))
+        run_round(home, POLICY, registry, trail, knocking(2), looking())
     (endpoint,) = registry.snapshot().endpoints
     assert (endpoint.quarantine, endpoint.reason) == (
         "engine-unhealthy",
@@ -111,7 +111,7 @@ def test_a_busy_registry_is_left_for_the_next_round(tmp_path: Path, engine: str)
     home = home_at(tmp_path, engine)
     busy = Busy(home.registry, writable=True)
     with Trail.open(home.audit, home.keys, "controller", "local", utcnow) as trail:
-        run_round(home, POLICY, busy, trail, knocking(5), looking(""))
+        run_round(home, POLICY, busy, trail, knocking(5), looking())
     assert Registry(home.registry).snapshot().endpoints == ()
 
 

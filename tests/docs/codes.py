@@ -1,6 +1,7 @@
 """Every code that can name a runbook, read out of the program and never written down twice."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 from sovereign import errors
@@ -55,6 +56,11 @@ def of_findings() -> set[str]:
     return set(FINDINGS)
 
 
+def of_alerts() -> set[str]:
+    """What Prometheus can ring for; an alert is named after its runbook."""
+    return set(re.findall(r"- alert: (\S+)", (ROOT / "docs/monitoring/alerts.yml").read_text()))
+
+
 def with_a_runbook() -> set[str]:
     """The whole set: one file each under docs/runbooks/."""
-    return of_errors() | of_gateway() | of_quarantine() | {SHARED_BY_FINDINGS}
+    return of_errors() | of_gateway() | of_quarantine() | of_alerts() | {SHARED_BY_FINDINGS}

@@ -30,7 +30,13 @@ class Deployed:
         self.home, self.engine, self.model = home, engine, model
         self.environment = environment
         self.port = free_port()
-        write_settings(home, free_port(), self.port, "controller: {interval_s: 2}\n")
+        metrics = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+        more = f'controller: {{interval_s: 2, metrics_listen: "{metrics[0]}"}}\n'
+        write_settings(home, free_port(), self.port, more)
+        written = home / "sovereign.yaml"
+        listens = f'listen: "127.0.0.1:{self.port}"'
+        text = written.read_text().replace(listens, f'{listens}, admin_listen: "{metrics[1]}"')
+        written.write_text(text)
 
     def run(self, *words: str) -> Done:
         return sovereign(self.home, *words, environment=self.environment)
@@ -116,10 +122,15 @@ def deploys_and_answers(it: Deployed, *words: str) -> None:
     assert [r["outcome"] for r in ends] == ["answered"] * len(ends)
     assert len(ends) >= 2
 
+    drilled = it.run("drill", "canary", "--settle-s", "1", "--json")
+    assert (drilled.json["findings"], drilled.json["unknown"]) == ([], [])
+    assert (drilled.code, drilled.json["verdict"]) == (0, "pass")
+
     assert it.run("audit", "verify").code == 0
     report = it.run("report", "--json")
-    assert report.code == 0, report.out
+    assert report.code == 3, report.out
     states = {control["id"]: control["state"] for control in report.json["controls"]}
+    assert states.pop("dependencies-placed") == "unknown"  # nobody has said where they are
     assert states.pop("logs-witnessed") == "not_applicable"  # as shipped, nobody is asked
     assert set(states.values()) == {"pass"}
 

@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,47 @@ def test_asking_twice_does_not_show_that_it_was_asked_before(smol: Running) -> N
     for _ in range(2):
         usage = smol.chat(asked)[1]["usage"]
         assert usage.get("prompt_tokens_details", {}).get("cached_tokens", 0) == 0
+
+
+def test_an_answer_begun_is_gone_on_with_and_given_back_whole(smol: Running) -> None:
+    """Mistral's `prefix`: the beginning stands in the answer, once, streamed or not."""
+    asked = question("Write a line about the sea.", max_tokens=6)
+    asked["messages"].append({"role": "assistant", "content": "The sea is", "prefix": True})
+    status, answer = smol.chat(asked)
+    assert status == 200
+    text = answer["choices"][0]["message"]["content"]
+    assert text.startswith("The sea is")
+    assert len(text) > len("The sea is")
+    deltas: list[Any] = [c["choices"][0]["delta"] for c in smol.stream(asked) if c["choices"]]
+    assert "".join(delta.get("content") or "" for delta in deltas) == text
+
+
+def test_an_answer_has_the_form_that_was_asked_for(smol: Running) -> None:
+    """A grammar enforces it, however small the model."""
+    schema = {
+        "type": "object",
+        "properties": {"ok": {"type": "boolean"}},
+        "required": ["ok"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema}}
+    _, answer = smol.chat(question("Is it ok?", max_tokens=60, response_format=form))
+    assert set(json.loads(answer["choices"][0]["message"]["content"])) == {"ok"}
+
+
+def test_it_names_every_token_by_its_id(smol: Running) -> None:
+    """Mistral's clients read no log probability without."""
+    _, answer = smol.chat(question("Hi", max_tokens=2, logprobs=True, top_logprobs=2))
+    tokens = answer["choices"][0]["logprobs"]["content"]
+    assert all(type(each["id"]) is int for each in (*tokens, *tokens[0]["top_logprobs"]))
+
+
+def test_a_model_without_tools_in_its_template_does_not_hear_of_them(smol: Running) -> None:
+    """Why the gateway leaves them out for a model that the facts do not call able, and says so."""
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    alone = smol.chat(question("Weather?", max_tokens=2))[1]["usage"]["prompt_tokens"]
+    asked = question("Weather?", max_tokens=2, tools=[tool], tool_choice="any")
+    assert smol.chat(asked)[1]["usage"]["prompt_tokens"] == alone
 
 
 def test_the_running_process_has_the_environment_we_require(smol: Running) -> None:

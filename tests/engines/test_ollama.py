@@ -1,5 +1,6 @@
 """Ollama: what it is told at its start, and the upstream server answering with SmolLM2."""
 
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -75,6 +76,36 @@ def test_a_stream_ends_with_its_usage(smol: Running) -> None:
     """Metering reads the last chunk; a client need not have asked for it."""
     chunks = smol.stream(question("Count to five.", max_tokens=12))
     assert chunks[-1]["usage"]["completion_tokens"] > 0
+
+
+@pytest.mark.engine
+@pytest.mark.go
+def test_an_answer_has_the_form_that_was_asked_for(smol: Running) -> None:
+    """A grammar enforces it, however small the model."""
+    schema = {
+        "type": "object",
+        "properties": {"ok": {"type": "boolean"}},
+        "required": ["ok"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema}}
+    _, answer = smol.chat(question("Is it ok?", max_tokens=60, response_format=form))
+    assert set(json.loads(answer["choices"][0]["message"]["content"])) == {"ok"}
+
+
+@pytest.mark.engine
+@pytest.mark.go
+def test_an_answer_begun_is_begun_anew(smol: Running) -> None:
+    """Which is why `prefix` is named among what it does not do."""
+    asked = question("Write a line about the sea.", max_tokens=6)
+    plain = smol.chat(asked)[1]["usage"]["prompt_tokens"]
+    asked["messages"].append({"role": "assistant", "content": "The sea is", "prefix": True})
+    status, answer = smol.chat(asked)
+    assert status == 200
+    assert not answer["choices"][0]["message"]["content"].startswith("The sea is")
+    assert answer["usage"]["prompt_tokens"] > plain
+    ctx = ChatContext(served_name="m", dialect="mistral", tenant_salt="salt")
+    assert ENGINE.chat(asked, ctx).dropped == ("prefix",)
 
 
 @pytest.mark.engine

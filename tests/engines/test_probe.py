@@ -16,19 +16,20 @@ GOOD = {"model": "m", "choices": [{"message": {"role": "assistant", "content": C
 
 
 @contextmanager
-def listening(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server for one connection that does with it what `answer` says."""
+def listening(*answers: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server for one connection an answer, that does with it what the answer says."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=_serve, args=(server, answer), daemon=True)
+        thread = threading.Thread(target=_serve, args=(server, answers), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def _serve(server: socket.socket, answer: Callable[[socket.socket], None]) -> None:
-    connection, _ = server.accept()
-    with connection:
-        connection.recv(65536)
-        answer(connection)
+def _serve(server: socket.socket, answers: tuple[Callable[[socket.socket], None], ...]) -> None:
+    for answer in answers:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            answer(connection)
 
 
 def says(body: bytes, status: str = "200 OK") -> Callable[[socket.socket], None]:
@@ -60,6 +61,31 @@ def test_an_answer_is_healthy_only_when_it_is_one(
     assert probe.reason == reason
     assert probe.ok is (reason == "")
     assert CANARY not in repr(probe)
+
+
+VECTOR = {"model": "m", "data": [{"embedding": [0.5, 0.25]}]}
+
+
+@pytest.mark.parametrize("no_chats", ["404 Not Found", "501 Not Implemented"])
+@pytest.mark.parametrize(
+    ("vectors", "reason"),
+    [
+        (says(json.dumps(VECTOR).encode()), ""),
+        (says(json.dumps(VECTOR | {"model": "other"}).encode()), "wrong-model"),
+        (says(json.dumps(VECTOR | {"data": [{"embedding": []}]}).encode()), "not-an-answer"),
+        (says(json.dumps(GOOD).encode()), "not-an-answer"),
+        (says(b"", "500 Oh"), "status 500"),
+        (says(b"", "404 Not Found"), "as it was"),
+    ],
+)
+def test_an_engine_without_chats_is_asked_for_a_vector(
+    no_chats: str, vectors: Callable[[socket.socket], None], reason: str
+) -> None:
+    """A model of vectors is not broken for having nothing to say; one nobody knows still is."""
+    with listening(says(b"{}", no_chats), vectors) as base_url:
+        probe = one_token(base_url, "m", 5)
+    assert probe.reason == (f"status {no_chats[:3]}" if reason == "as it was" else reason)
+    assert probe.ok is (reason == "")
 
 
 def test_nobody_there_is_unreachable() -> None:

@@ -50,7 +50,8 @@ def test_only_listed_fields_pass_and_the_model_is_ours(name: str, body: dict[str
     """A field nobody thought of must not become a way round: no salt, template or priority."""
     upstream = ENGINES[name].chat(body, CTX)
     ours = {"model", "stream_options", "cache_salt", "seed", "max_tokens", "messages"}
-    ours |= {"add_generation_prompt", "continue_final_message"}
+    ours |= {"add_generation_prompt", "continue_final_message", "echo"}
+    ours |= {"return_tokens_as_token_ids"}
     assert upstream.body["model"] == "as-served"
     assert set(upstream.body) <= ours | set(body)
     assert not set(upstream.body) & (WITHHELD | set(upstream.dropped))
@@ -100,7 +101,8 @@ def test_without_a_stream_there_are_no_stream_options(name: str, stream: bool | 
 @pytest.mark.parametrize(("asked", "given"), [("any", "required"), ("auto", "auto")])
 def test_any_tool_is_called_required(name: str, asked: str, given: str) -> None:
     """Mistral says `any` where the others say `required`."""
-    assert sent(name, tools=[], tool_choice=asked)["tool_choice"] == given
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    assert sent(name, tools=tools, tool_choice=asked)["tool_choice"] == given
 
 
 def test_an_engine_that_cannot_choose_is_shown_no_tools_when_none_are_wanted() -> None:

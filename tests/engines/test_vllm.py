@@ -223,6 +223,22 @@ def test_mistral_formats_are_used_exactly_where_their_files_lie(
     assert given == switches
 
 
+@pytest.mark.parametrize(
+    ("tokenizer", "thinks", "told"),
+    [("tekken.json", True, True), ("tekken.json", False, False), ("tokenizer.json", True, False)],
+)
+def test_thoughts_are_told_apart_for_a_model_that_has_some(
+    tmp_path: Path, tokenizer: str, thinks: bool, told: bool
+) -> None:
+    """Without the switch they stand in the answer's text; with it, and no thoughts, vLLM would
+    never come to the grammar that enforces a tool or a form."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / tokenizer).touch()
+    words = ENGINE.command(spec_of(tmp_path, thinks=thinks))
+    assert ("--reasoning-parser" in words) is told
+
+
 def test_every_call_carries_its_tenants_salt_and_no_other(tmp_path: Path) -> None:
     """Two tenants with one salt could learn from timing what the other asked."""
     ctx = ChatContext(served_name="m", dialect="openai", tenant_salt="ours")

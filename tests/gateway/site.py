@@ -90,8 +90,10 @@ Seen = Callable[[Reply], Awaitable[bool]]
 class Site:
     """A home on the disk and the gateway over it. `record_of` reads the log as it stands."""
 
-    def __init__(self, root: Path, bounds: GatewaySettings, disks: Disks | None = None) -> None:
-        self.home = Home(root, Settings(gateway=bounds))
+    def __init__(
+        self, root: Path, bounds: GatewaySettings, disks: Disks | None = None, **more: Any
+    ) -> None:
+        self.home = Home(root, Settings(gateway=bounds, **more))
         self.keystore = Keystore(self.home.keystore)
         self.keystore.create()
         self.registry = Registry(self.home.registry, writable=True)
@@ -100,6 +102,7 @@ class Site:
         self.trail = self._opened()
         self.gateway: Gateway
         self.secret = self.key()
+        self.policy = EEA
 
     def _opened(self) -> Trail:
         home = self.home
@@ -146,7 +149,7 @@ class Site:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Site"]:
         """Run the gateway between the two halves of its ASGI lifespan."""
-        self.gateway = Gateway(self.home, EEA, self.trail)
+        self.gateway = Gateway(self.home, self.policy, self.trail)
         told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         done: asyncio.Queue[str] = asyncio.Queue()
 
@@ -250,7 +253,8 @@ async def site(
     root: Path, address: str = "127.0.0.1:9", disks: Disks | None = None, **bounds: Any
 ) -> AsyncIterator[Site]:
     """A served site whose engine is at `address`; `bounds` are settings of the gateway."""
-    it = Site(root, GatewaySettings(**bounds), disks)
+    aliases = bounds.pop("aliases", ())
+    it = Site(root, GatewaySettings(**bounds), disks, aliases=aliases)
     it.endpoint(address)
     try:
         async with it.serving():

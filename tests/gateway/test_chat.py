@@ -98,6 +98,7 @@ async def test_a_decision_holds_exactly_what_the_key_is_bound_to_and_what_was_ch
             "basis": "contract",
             "data": "personal",
             "verb": "process",
+            "call": "chat",
             "model": MODEL,
             "endpoint": "local-llamacpp",
             "engine": "llamacpp",
@@ -113,6 +114,7 @@ async def test_the_whole_answer_is_the_engines_own_bytes(tmp_path: Path) -> None
     calls = [{"id": "xYzUvW159", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
     said = completion("", odd={"field": [1, 2]})
     said["choices"][0]["message"]["tool_calls"] = calls  # type: ignore[index]
+    said["choices"][0]["finish_reason"] = "tool_calls"  # type: ignore[index]
     async with engine(saying(said)) as it, site(tmp_path, it.address) as ours:
         reply = await ours.chat()
         assert reply.json == said

@@ -3,19 +3,24 @@
 import asyncio
 import errno
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from sovereign.gateway.choose import UNKNOWN
-from sovereign.gateway.refusal import RETRY_AFTER_S, STATUS
+from sovereign.gateway.refusal import MISTRALS_OWN, RETRY_AFTER_S, STATUS
 from sovereign.registry import utcnow
+from tests.gateway.limiting import BUDGET, LIMITING
 from tests.gateway.site import CHAT, EEA, OPENAI, Reply, Site, disks, site
+from tests.identity.refusing import IDENTITY
 from tests.simulated.disk import Fault
 from tests.simulated.engine import MODEL, Engine, Exchange, completion, engine, saying
 
+TINY = "tiny-mixtral"
 Case = Callable[[Site, Engine, dict[str, str]], Awaitable[Reply]]
 IMAGE = {"type": "image_url", "image_url": "http://192.0.2.1/x.png"}
 RETRIED_BY_SDKS = {408, 409, 429, 500, 502, 503, 504}
@@ -33,7 +38,7 @@ async def revoked_key(ours: Site, it: Engine, headers: dict[str, str]) -> Reply:
 
 
 async def unknown_route(ours: Site, it: Engine, headers: dict[str, str]) -> Reply:
-    return await ours.ask("POST", "/v1/completions", headers)
+    return await ours.ask("POST", "/v1/responses", headers)
 
 
 async def unknown_method(ours: Site, it: Engine, headers: dict[str, str]) -> Reply:
@@ -75,6 +80,28 @@ def chat(**more: Any) -> Case:
         return await ours.chat(headers=headers, **more)
 
     return case
+
+
+def asking(route: str, **body: Any) -> Case:
+    """A call of another kind than a chat, to an engine that serves the tiny model, too."""
+
+    async def case(ours: Site, it: Engine, headers: dict[str, str]) -> Reply:
+        ours.endpoint(it.address, engine="vllm", models=(MODEL, TINY))
+        await ours.seen()
+        asked = {"authorization": f"Bearer {ours.secret}", **headers}
+        return await ours.ask("POST", route, asked, [msgspec.json.encode(body)])
+
+    return case
+
+
+async def fim_without_ids(ours: Site, it: Engine, headers: dict[str, str]) -> Reply:
+    """The facts name no tokenizer, and the engine is one that has no markers of its own."""
+    models = dict(EEA.models)
+    models[TINY] = msgspec.structs.replace(models[TINY], fim_tokenizer="")
+    assert ours.gateway._bench is not None
+    policy = replace(EEA, models=models)
+    ours.gateway._bench = replace(ours.gateway._bench, policy=policy)
+    return await asking("/v1/fim/completions", model=TINY, prompt="x")(ours, it, headers)
 
 
 def with_key(**bound: Any) -> Case:
@@ -136,6 +163,7 @@ async def broken_disk(ours: Site, it: Engine, headers: dict[str, str]) -> Reply:
 CASES: dict[str, Case] = {
     "key-missing-or-unknown": no_key,
     "key-inactive": revoked_key,
+    **IDENTITY,
     "route-unknown": unknown_route,
     "method-unknown": unknown_method,
     "body-unreadable": raw(b"{"),
@@ -147,10 +175,14 @@ CASES: dict[str, Case] = {
     "subject-missing": with_key(subject="header"),
     "model-unknown": chat(model="gpt-9"),
     "model-not-bound": with_key(models=("tiny-mixtral",)),
+    "embeddings-not-enabled": asking("/v1/embeddings", model=MODEL, input="x"),
+    "fim-not-enabled": asking("/v1/fim/completions", model=MODEL, prompt="x"),
+    "fim-not-possible": fim_without_ids,
     "residency-refused": with_endpoint(place="aws:eu-central-1"),
     "attestation-expired": with_endpoint(expires_at=utcnow() - timedelta(seconds=1)),
     "endpoint-quarantined": with_endpoint(quarantine="telemetry-on", reason="a switch is off"),
     "too-many-requests": one_too_many,
+    **LIMITING,
     "engine-refused": with_script({"error": {"message": "too long"}}, 400),
     "engine-unhealthy": with_endpoint(address="127.0.0.1:9"),
     "engine-failed": with_script(b"", 500),
@@ -165,12 +197,16 @@ DECIDED_NO = {
     "subject-missing": "subject-missing",
     "model-unknown": "model-unknown",
     "model-not-bound": "key-binding",
+    "budget-exhausted": BUDGET,
+    "embeddings-not-enabled": "embeddings-not-enabled",
+    "fim-not-enabled": "fim-not-enabled",
     "residency-refused": "personal-data-stays-in-eea",
     "attestation-expired": "attestation-is-fresh",
     "endpoint-quarantined": "telemetry-on",
 }
 """Refusals that are decisions, with the rule that gave each; they are records of their own."""
 BROKEN_OFF = {
+    "fim-not-possible",
     "engine-refused",
     "engine-unhealthy",
     "engine-failed",
@@ -208,6 +244,10 @@ async def test_every_refusal_is_in_the_envelope_its_client_parses(
     assert reply.status == STATUS[code]
     assert reply.headers["content-type"] == "application/json"
     body = reply.json
+    if code in MISTRALS_OWN and not headers:
+        assert set(body) == {"object", "message", "type", "param", "code"}
+        assert (body["message"], body["type"], body["code"]) == MISTRALS_OWN[code]
+        return
     if headers:
         assert set(body) == {"error"}
         error = body["error"]
@@ -229,12 +269,15 @@ async def test_what_goes_with_a_refusal(tmp_path: Path, code: str) -> None:
     wanted = {401: {"www-authenticate": "Bearer"}, 405: {"allow": "POST"}}.get(reply.status, {})
     if code in RETRY_AFTER_S:
         wanted = {"retry-after": str(RETRY_AFTER_S[code])}
-    record = reply.error.get("record")
+    record = reply.error.get("record") or reply.headers.get("x-sovereign-record")
     if record:
         wanted = {**wanted, "x-sovereign-record": record}
+    if code in ("rate-limited", "budget-exhausted"):  # they say what is left, and come back when
+        wanted |= {n: v for n, v in reply.headers.items() if n[:6] in ("x-rate", "retry-")}
     own = {"content-type", "content-length"}
+    own |= {n for n in reply.headers if n[:6] == "x-rate" and code == "limits-unreachable"}
     assert {n: v for n, v in reply.headers.items() if n not in own} == wanted
-    assert (reply.status in (429, 503)) is ("retry-after" in reply.headers)
+    assert (reply.status in (402, 429, 503)) is ("retry-after" in reply.headers)
 
 
 @pytest.mark.parametrize("code", CASES)
@@ -248,7 +291,7 @@ async def test_a_refusal_names_the_record_that_holds_it_or_is_counted(
     counted = {(r["code"], r["count"]) for r in sums}
     if code in DECIDED_NO:
         assert [(d["verdict"], d["rule"]) for d in decisions] == [("refuse", DECIDED_NO[code])]
-        assert reply.error["rule"] == DECIDED_NO[code]
+        assert reply.error.get("rule", DECIDED_NO[code]) == DECIDED_NO[code]
         assert endings == []
         assert counted == set()
     elif code in BROKEN_OFF:
@@ -261,7 +304,7 @@ async def test_a_refusal_names_the_record_that_holds_it_or_is_counted(
         assert "record" not in reply.error
         assert "rule" not in reply.error  # what a rule refuses is a decision
     if code in DECIDED_NO or code in BROKEN_OFF:
-        name, _, index = reply.error["record"].partition("#")
+        name, _, index = reply.headers["x-sovereign-record"].partition("#")
         assert name == "local/gateway/event"
         assert ours.records()[int(index) - 1] == decisions[0]
 

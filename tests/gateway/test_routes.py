@@ -1,5 +1,6 @@
-"""What is reachable: four routes. Whatever else an engine serves stays behind the gateway."""
+"""What is reachable: the routes of `ROUTES`. All else an engine serves stays behind the gateway."""
 
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sovereign.engines import ENGINES
-from sovereign.gateway.app import ROUTES
+from sovereign.engines import ENGINES, ChatContext
+from sovereign.gateway.app import ITEM_MAX_CHARS, ROUTES, found
 from tests.gateway.site import CHAT, OPENAI, Site, site
+from tests.needs import need
 from tests.simulated.engine import MODEL, engine
+from tests.tools import ollama, vllm_cpu
 
 VECTORS = Path(__file__).with_name("routes")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "BREW")
@@ -44,7 +47,12 @@ def test_the_gateway_serves_exactly_these() -> None:
     """A route that is not in this list is not served; adding one is a decision."""
     assert {path: set(methods) for path, methods in ROUTES.items()} == {
         "/v1/chat/completions": {"POST"},
+        "/v1/fim/completions": {"POST"},
+        "/v1/completions": {"POST"},
+        "/v1/embeddings": {"POST"},
         "/v1/models": {"GET"},
+        "/v1/models/{id}": {"GET"},
+        "/v1/sovereign/usage": {"GET"},
         "/healthz": {"GET"},
         "/readyz": {"GET"},
     }
@@ -58,17 +66,79 @@ def test_the_lists_of_engine_routes_hold_what_we_know_is_dangerous() -> None:
     assert {"/infill", "/slots", "/props", "/lora-adapters"} <= ENGINE_ROUTES["llamacpp"]
 
 
+@pytest.mark.engine
+def test_the_list_of_vllm_holds_every_route_of_the_vllm_that_tests_run() -> None:
+    """Read again out of the installed program: a newer one must not bring a door nobody saw."""
+    lacking = vllm_cpu.missing()
+    need(not lacking, f"vLLM's CPU build needs {', '.join(lacking)}", "make setup-all")
+    (package,) = vllm_cpu.program().parents[1].glob("lib/python3*/site-packages/vllm")
+    decorator = re.compile(
+        r"@(?:\w+\.)*(?:\w*router|app)\.(?:get|post|put|patch|delete|head|options|api_route|route"
+        r"|websocket)\(\s*f?\"(/[^\"]*)\""
+    )
+    texts = (path.read_text(errors="replace") for path in package.rglob("*.py"))
+    theirs = {path for text in texts for path in decorator.findall(text)}
+    assert len(theirs) > 50
+    assert theirs <= ENGINE_ROUTES["vllm"]
+
+
+@pytest.mark.engine
+@pytest.mark.go
+def test_the_list_of_ollama_holds_every_route_of_the_ollama_that_tests_run() -> None:
+    """As above, out of the sources it was built from."""
+    modules = Path(os.environ.get("GOMODCACHE") or Path.home() / "go" / "pkg" / "mod")
+    source = modules / f"github.com/ollama/ollama@v{ollama.VERSION}" / "server" / "routes.go"
+    need(source.is_file(), f"the sources of Ollama {ollama.VERSION} are not here", "build it again")
+    call = re.compile(r"\br\.(?:GET|POST|PUT|PATCH|DELETE|HEAD)\(\s*\"([^\"]+)\"")
+    theirs = set(call.findall(source.read_text()))
+    assert len(theirs) > 20
+    assert theirs <= ENGINE_ROUTES["ollama"]
+
+
 @pytest.mark.parametrize("name", ENGINE_ROUTES)
 async def test_every_route_of_an_engine_that_is_not_ours_is_404(tmp_path: Path, name: str) -> None:
     """Changing weights, reading other people's prompts, tokenising: all of it stays shut, with a
     key or without."""
     async with engine() as it, site(tmp_path, it.address) as ours:
         key = {"authorization": f"Bearer {ours.secret}"}
-        for path in sorted(ENGINE_ROUTES[name] - set(ROUTES)):
+        theirs = sorted(path for path in ENGINE_ROUTES[name] if not found(filled(path))[0])
+        assert set(map(filled, ENGINE_ROUTES[name])) - set(map(filled, theirs)) <= OURS_TOO
+        for path in theirs:
             for method in ("GET", "POST", "DELETE"):
                 reply = await ours.ask(method, filled(path), key, [b"{}"])
                 assert (reply.status, reply.error["code"]) == (404, "route-unknown"), path
         assert it.asked == []
+
+
+OURS_TOO = {
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/models",
+    "/v1/models/1",
+    "/readyz",
+}
+"""What is called the same at an engine; it is answered here, and never handed through."""
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_is_asked_on_the_routes_its_adapter_names_and_each_of_them_is_its_own(
+    name: str,
+) -> None:
+    """Both ways: nothing is asked that the list does not allow, nothing is allowed in vain, and
+    no adapter speaks of a route that its engine does not have."""
+    engine_ = ENGINES[name]
+    ctx = ChatContext(served_name="m", dialect="mistral", tenant_salt="salt")
+    text = {"prompt": "x", "suffix": "y", "input": "x"}
+    asked = {
+        engine_.chat({"messages": []}, ctx).path,
+        engine_.fim(text, ctx, (1,)).path,
+        engine_.complete(text, ctx).path,
+        engine_.embed(text, ctx).path,
+        *([engine_.fim(text, ctx, ()).path] if name != "vllm" else []),
+    }
+    assert asked == engine_.routes_allowed
+    assert engine_.routes_allowed <= ENGINE_ROUTES[name]
 
 
 NEARLY = (
@@ -86,7 +156,13 @@ NEARLY = (
     "/v1/chat/completions ",
     "/v1/chat%2fcompletions",
     "/v1/models/",
-    f"/v1/models/{MODEL}",
+    f"/v1/models/{MODEL}/",
+    f"/v1/models/{MODEL}/x",
+    f"/v1/models//{MODEL}",
+    f"/v1/models/{'x' * (ITEM_MAX_CHARS + 1)}",
+    "/v1/fim/completions/",
+    "/v1/fim/completions/x",
+    "/v1/fim",
     "/healthz/",
 )
 

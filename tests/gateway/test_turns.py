@@ -8,8 +8,11 @@ import pytest
 
 from sovereign.engines import ENGINES
 from sovereign.engines.contract import SLOTS
+from sovereign.gateway.refusal import Denied
 from sovereign.gateway.turns import Turns
-from sovereign.registry import Endpoint
+from sovereign.keystore import Key
+from sovereign.policy.shapes import Share
+from sovereign.registry import Endpoint, utcnow
 from tests.gateway.site import site
 from tests.simulated.engine import Exchange, completion, engine
 
@@ -77,6 +80,64 @@ async def test_an_engine_that_batches_is_never_waited_for() -> None:
             free.append(context)
     for context in free:
         await context.__aexit__(None, None, None)
+
+
+async def test_an_engine_that_batches_is_waited_for_where_the_site_says_so() -> None:
+    """A bound keeps a flood in our line, where tenants take turns, and out of the engine's."""
+    turns, held, free = Turns(batching_max=3), [], asyncio.Event()
+
+    async def hold_one(name: str) -> None:
+        async with turns.take(endpoint("vllm"), 1):
+            held.append(name)
+            await free.wait()
+
+    tasks = [asyncio.create_task(hold_one(str(i))) for i in range(5)]
+    await settle()
+    assert held == ["0", "1", "2"]
+    free.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_tenants_take_turns_by_their_shares_and_a_batch_key_waits() -> None:
+    """What the policy says of a tenant, and a key of itself, decides who is next."""
+    turns = Turns([Share("big", 2)], batching_max=1)
+    order: list[str] = []
+
+    async def call(tenant: str, priority: str = "interactive") -> None:
+        key = Key("k", tenant, "p", "contract", "personal", "none", utcnow(), priority=priority)
+        async with turns.take(endpoint("vllm"), 1, key):
+            order.append(f"{tenant} {priority}"[:5].strip())
+            await asyncio.sleep(0)
+
+    async with turns.take(endpoint("vllm"), 1):
+        waiting = [asyncio.create_task(call("night", "batch"))]
+        waiting += [asyncio.create_task(call(name)) for name in ["big"] * 4 + ["one"] * 2]
+        await settle()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*waiting)
+    assert order[-1] == "night"
+    assert sorted(order[:3]) == ["big i", "big i", "one i"]
+
+
+async def test_a_call_that_is_sent_away_or_waits_too_long_leaves_nothing_behind() -> None:
+    """Its place and its turn are somebody else's at once."""
+    turns, held, free = Turns(waiting_max=1, wait_max_s=0.05), [], asyncio.Event()
+    first = asyncio.create_task(hold(turns, held, "first", SLOTS, free))
+    await settle()
+    second = asyncio.create_task(hold(turns, held, "second", 1, free))
+    await settle()
+    with pytest.raises(Denied) as full:
+        await hold(turns, held, "third", 1, free)
+    with pytest.raises(Denied) as late:
+        await second
+    for raised in (full.value, late.value):
+        assert raised.code == "too-many-requests"
+        assert raised.retry_after_s is not None
+        assert raised.retry_after_s >= 1
+    free.set()
+    await first
+    async with asyncio.timeout(5), turns.take(endpoint("llamacpp"), SLOTS):
+        assert held == ["first"]
 
 
 @pytest.mark.parametrize("name", sorted(ENGINES))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sovereign.gateway import wish
+from sovereign.gateway import messages, wish
 from sovereign.gateway.refusal import Denied
 
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -70,6 +70,10 @@ def test_openais_dialect_refuses_mistrals_fields(field: str, value: object) -> N
         (body(stop=7), "field-invalid"),
         (body(stop=["a", 7]), "field-invalid"),
         (body(tool_choice=7), "field-invalid"),
+        (body(min_tokens=-1), "field-invalid"),
+        (body(min_tokens=5, max_tokens=4), "field-invalid"),
+        (body(reasoning_effort=7), "field-invalid"),
+        (body(prompt_logprobs="all"), "field-invalid"),
         (body(messages=[{"role": "user", "content": ["bare"]}]), "field-invalid"),
         (body(messages=[{"role": "user", "content": [{"text": "no type"}]}]), "field-invalid"),
         (body(messages=[{"role": "user", "content": [{"type": "odd"}]}]), "field-invalid"),
@@ -99,7 +103,7 @@ def test_an_image_within_the_request_passes() -> None:
     assert wish.read(body(messages=[{"role": "user", "content": [part]}]), "mistral")
 
 
-@pytest.mark.parametrize("kind", sorted(wish.PARTS_OF_ADDRESSES))
+@pytest.mark.parametrize("kind", sorted(messages.PARTS_OF_ADDRESSES))
 @pytest.mark.parametrize("said", ["named", "nested", "disguised"])
 def test_every_other_part_that_an_engine_would_fetch_is_refused(kind: str, said: str) -> None:
     """vLLM fetches video and sound by the same mechanism as images, and looks at the key when the
@@ -117,7 +121,7 @@ def test_an_image_is_refused_when_it_is_too_long_by_one_character() -> None:
     """The edge where a picture becomes a load."""
     start = "data:image/png;base64,"
     for extra, fits in ((0, True), (1, False)):
-        url = start + "A" * (wish.DATA_URL_MAX_CHARS - len(start) + extra)
+        url = start + "A" * (messages.DATA_URL_MAX_CHARS - len(start) + extra)
         raw = body(
             messages=[{"role": "user", "content": [{"type": "image_url", "image_url": url}]}]
         )
@@ -128,7 +132,7 @@ def test_an_image_is_refused_when_it_is_too_long_by_one_character() -> None:
 
 
 def nested(levels: int) -> bytes:
-    return b'{"model":"m","messages":[{"role":"user","content":"x"}],"tools":' + (
+    return b'{"model":"m","messages":[{"role":"user","content":"x"}],"prediction":' + (
         b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
     )
 
@@ -142,7 +146,7 @@ def test_a_body_may_nest_as_deep_as_the_bound_and_no_deeper() -> None:
 
 def test_many_brackets_side_by_side_are_not_depth() -> None:
     """A long conversation is flat."""
-    assert wish.read(body(tools=[[] for _ in range(1000)]), "mistral")
+    assert wish.read(body(guardrails=[[] for _ in range(1000)]), "mistral")
 
 
 def test_null_is_as_if_a_field_had_not_been_sent() -> None:
@@ -167,3 +171,13 @@ def test_no_refusal_repeats_what_the_client_wrote_in_a_message() -> None:
     word = "CANARY-in-content"
     for raw in (body(messages=[{"role": 1, "content": word}]), body(n=99, stop=word)):
         assert word not in refusal(raw).message
+
+
+def test_who_says_two_of_openais_words_speaks_its_dialect_whatever_its_headers_say() -> None:
+    """Load generators and scripts name themselves nowhere; one such word may be a mistake."""
+    both = {"max_completion_tokens": 4, "stream_options": {"include_usage": True}}
+    said = wish.read(body(ignore_eos=True, **both), "mistral")
+    assert (said.dialect, said.wants_usage) == ("openai", True)
+    assert refusal(body(random_seed=1, **both)).code == "field-unknown"
+    for field, value in both.items():
+        assert refusal(body(**{field: value})).param == field

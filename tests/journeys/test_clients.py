@@ -17,10 +17,10 @@ PROGRAM_TAKES_AT_MOST_S = 120
 
 
 def interpreter(line: str) -> str:
-    return sys.executable if line == "3.x" else str(clients.python())
+    return sys.executable if line == "3.x" else str(clients.python(line))
 
 
-@pytest.fixture(scope="module", params=["3.x", "1.x"])
+@pytest.fixture(scope="module", params=["3.x", "2.x", "1.x"])
 def seen(request: pytest.FixtureRequest, deployed: Site) -> dict[str, Any]:
     """What Mistral's client saw in one run of the program."""
     words = [interpreter(request.param), str(PROGRAM), deployed.url, deployed.key, MODEL]

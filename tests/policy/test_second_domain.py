@@ -76,6 +76,7 @@ def test_the_shipped_policy_asks_nobody_and_names_the_reasons_to_read(eea: Polic
         "authority-request",
         "operations",
         "billing",
+        "policy-change",
     ]
     assert all(reason.because for reason in eea.audit.reading.reasons)
 

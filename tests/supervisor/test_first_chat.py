@@ -1,7 +1,9 @@
 """The first chat counts when its record stands in the log here, and for nothing less."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sovereign.audit import trail
@@ -122,3 +124,24 @@ def test_a_declared_place_that_the_policy_refuses_is_refused_at_once(
     assert "US" in refusal.value.found
     assert sorted(tmp_path.iterdir()) == before
     assert "127.0.0.1:1" not in (tmp_path / FILE_NAME).read_text()
+
+
+def test_a_model_of_vectors_is_asked_for_one(
+    decided: tuple[Deployment, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chat would be refused, and the deployment with it."""
+    it, record = decided
+    name = it.home.settings.engine.model
+    fact = msgspec.structs.replace(POLICY.models[name], capabilities=("embeddings",))
+    it.policy = replace(POLICY, models={**POLICY.models, name: fact})
+    asked_for: list[object] = []
+
+    def call(*words: object) -> tuple[int, str, str]:
+        asked_for.extend(words[1:3])
+        return 200, record, '{"data":[{"embedding":[0.5,0.25]}]}'
+
+    monkeypatch.setattr(deployment, "PUBLISHED_WITHIN_S", 10)
+    monkeypatch.setattr(deployment, "_wait_for_gateway", lambda _: None)
+    monkeypatch.setattr(deployment, "_call_with_key", call)
+    assert deployment.ask_once(it) == "answered with a vector of 2 numbers"
+    assert asked_for == ["POST", "/v1/embeddings"]

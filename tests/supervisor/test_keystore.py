@@ -1,5 +1,6 @@
 """Keys and tenants on the disk: what is stored, who can read it, and when a key ends."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def test_a_tenant_keeps_its_secret_over_all_of_its_keys(store: Keystore) -> None
         ({}, NOW, "active"),
         ({"expires_at": NOW}, NOW - SECOND, "active"),
         ({"expires_at": NOW}, NOW, "expired"),
-        ({"revoked_at": NOW}, NOW - SECOND, "active"),
+        ({"revoked_at": NOW}, NOW - SECOND, "revoked"),
         ({"revoked_at": NOW}, NOW, "revoked"),
         ({"revoked_at": NOW, "expires_at": NOW}, NOW, "revoked"),
     ],
@@ -103,3 +104,34 @@ def test_making_the_store_again_loses_nothing(store: Keystore) -> None:
     secret = store.add(key())
     store.create()
     assert fingerprint(secret) in store.known().keys
+
+
+def test_a_store_that_did_not_change_is_not_read_again_and_every_change_is_seen(
+    tmp_path: Path,
+) -> None:
+    """The gateway looks twice a second; a thousand keys take milliseconds to read."""
+    path, made = tmp_path / "keys.sqlite", key()
+    writer, reader = Keystore(path), Keystore(path)
+    assert reader.known().keys == {}
+    writer.create()
+    seen = [reader.known()]
+    for change in (
+        lambda: writer.add(made),
+        lambda: writer.rotate(made.id, key(replaces=made.id), NOW),
+        lambda: writer.expire(made.id, NOW + SECOND),
+        lambda: writer.revoke(made.id, NOW),
+        lambda: writer.create_tenant("legal", NOW),
+        lambda: writer.suspend("legal", NOW),
+        lambda: writer.suspend("legal", None),
+        lambda: writer.destroy("acme", "ab" * 32),
+    ):
+        change()
+        assert reader.known() is reader.known()
+        assert reader.known() is not seen[-1]
+        assert reader.known() == Keystore(path).known()
+        seen.append(reader.known())
+    shutil.copy(path, tmp_path / "copy")
+    (tmp_path / "copy").replace(path)
+    assert reader.known() is not seen[-1]
+    path.unlink()
+    assert reader.known().keys == {}

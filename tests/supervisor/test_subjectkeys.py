@@ -265,7 +265,7 @@ def test_a_crash_while_destroying_leaves_the_key_or_none(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("sovereign.keystore._plant", stopped)
+        patch.setattr("sovereign.keystore.trees.plant", stopped)
         with pytest.raises(KeyboardInterrupt):
             store.destroy("acme", ANN)
     known = Keystore(store._path).known().subjects["acme"]

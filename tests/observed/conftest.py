@@ -1,0 +1,5 @@
+"""Run tests that are coroutines, as those of the gateway are."""
+
+from tests.gateway.conftest import pytest_pyfunc_call
+
+__all__ = ["pytest_pyfunc_call"]
