@@ -199,7 +199,6 @@ class GatewaySettings(Section, frozen=True):
         if self.admin_listen == self.listen:
             raise ValueError("admin_listen must not be where clients connect")
 
-
     @property
     def asks_certificates(self) -> bool:
         """True when no call may come without one."""

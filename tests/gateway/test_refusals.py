@@ -14,6 +14,7 @@ import pytest
 from sovereign.gateway.choose import UNKNOWN
 from sovereign.gateway.refusal import MISTRALS_OWN, RETRY_AFTER_S, STATUS
 from sovereign.registry import utcnow
+from tests.access.refusing import ACCESS, RULE
 from tests.gateway.limiting import BUDGET, LIMITING
 from tests.gateway.site import CHAT, EEA, OPENAI, Reply, Site, disks, site
 from tests.identity.refusing import IDENTITY
@@ -164,6 +165,7 @@ CASES: dict[str, Case] = {
     "key-missing-or-unknown": no_key,
     "key-inactive": revoked_key,
     **IDENTITY,
+    **ACCESS,
     "route-unknown": unknown_route,
     "method-unknown": unknown_method,
     "body-unreadable": raw(b"{"),
@@ -197,6 +199,7 @@ DECIDED_NO = {
     "subject-missing": "subject-missing",
     "model-unknown": "model-unknown",
     "model-not-bound": "key-binding",
+    "access-refused": RULE,
     "budget-exhausted": BUDGET,
     "embeddings-not-enabled": "embeddings-not-enabled",
     "fim-not-enabled": "fim-not-enabled",
