@@ -32,7 +32,7 @@ def _file(home: Home) -> Path:
     Raises:
         BadInput: it has none.
     """
-    from sovereign.gateway.tokens import issuers_file
+    from sovereign.gateway.callers.tokens import issuers_file
 
     path = issuers_file(home)
     if path is None:
@@ -49,7 +49,7 @@ def list_(home: HomeOption = None, as_json: JsonFlag = False) -> None:
     """Every provider, where it stands, and whether the rules let it: 1 when one is refused."""
     where = home_of(home)
     policy, path = policy_of(where), _file(where)
-    from sovereign.gateway.issuers import judge, load
+    from sovereign.gateway.callers.issuers import judge, load
 
     judged = [(each, judge(policy, each, utcnow())) for each in load(path, policy)]
     if as_json:
@@ -90,7 +90,7 @@ def check(
     """
     where = home_of(home)
     policy, path = policy_of(where), _file(where)
-    from sovereign.gateway.oidc_token import TOKEN_MAX_CHARS
+    from sovereign.gateway.callers.oidc_token import TOKEN_MAX_CHARS
     from sovereign.gateway.refusal import Denied
 
     try:
@@ -121,8 +121,8 @@ async def _key(policy: "Policy", home: Home, path: Path, token: str, thumbprint:
     Raises:
         Denied: it would be refused.
     """
-    from sovereign.gateway.issuers import load
-    from sovereign.gateway.oidc import Tokens
+    from sovereign.gateway.callers.issuers import load
+    from sovereign.gateway.callers.oidc import Tokens
     from sovereign.gateway.refusal import Denied
     from sovereign.keystore import Keystore
 

@@ -31,8 +31,8 @@ from sovereign.drills.seek import Seeker
 from sovereign.drills.words import Canaries, Origin, pieces
 from sovereign.errors import EngineUnhealthy, ProcessFailed
 from sovereign.gateway.app import ROUTES, SUMS_EVERY_S
-from sovereign.gateway.reading import Body
-from sovereign.gateway.wish import MISTRAL_FIELDS, OPENAI_FIELDS
+from sovereign.gateway.kinds.reading import Body
+from sovereign.gateway.kinds.wish import MISTRAL_FIELDS, OPENAI_FIELDS
 from sovereign.policy import Policy
 from sovereign.registry import utcnow
 from sovereign.settings import Home

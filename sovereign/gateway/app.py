@@ -14,23 +14,24 @@ import msgspec
 from sovereign import eventlog
 from sovereign.audit.trail import Trail
 from sovereign.errors import LogUnwritable
-from sovereign.gateway import limit, models, superseded, usage
+from sovereign.gateway import models, superseded
 from sovereign.gateway.aliases import names
 from sovereign.gateway.call import JSON, Call, ClientGone, Message, Receive, Send
-from sovereign.gateway.course import ANSWERED, GONE, INTERRUPTED
+from sovereign.gateway.callers.tokens import believing
 from sovereign.gateway.entitle import Entitling
-from sovereign.gateway.kind import Kind
-from sovereign.gateway.kinds import KINDS
-from sovereign.gateway.metrics import Counting
+from sovereign.gateway.kinds.kind import Kind
+from sovereign.gateway.kinds.table import KINDS
+from sovereign.gateway.limiting import limit, usage
+from sovereign.gateway.limiting.turns import Turns
 from sovereign.gateway.models import Shelf
 from sovereign.gateway.records import Recording
 from sovereign.gateway.refusal import Denied, envelope, headers
-from sovereign.gateway.replicas import Replicas
+from sovereign.gateway.replicas.seats import Replicas
+from sovereign.gateway.seen.course import ANSWERED, GONE, INTERRUPTED
+from sovereign.gateway.seen.metrics import Counting
 from sovereign.gateway.story import Bench, tell
 from sovereign.gateway.sums import Sums
 from sovereign.gateway.superseded import Superseding
-from sovereign.gateway.tokens import believing
-from sovereign.gateway.turns import Turns
 from sovereign.gateway.upstream import Upstreams
 from sovereign.gateway.view import Asked, View, Watching
 from sovereign.keystore import Keystore
@@ -39,8 +40,8 @@ from sovereign.registry import Registry, utcnow
 from sovereign.settings import Home, following
 
 if TYPE_CHECKING:
-    from sovereign.gateway.admin import Admin
-    from sovereign.gateway.tracing import Tracing
+    from sovereign.gateway.seen.admin import Admin
+    from sovereign.gateway.seen.tracing import Tracing
 
 SUMS_EVERY_S = 60
 LAST_ENDINGS_MAX, LAST_ENDINGS_EVERY_S = 200, 0.01

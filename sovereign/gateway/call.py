@@ -11,12 +11,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from sovereign.engines.contract import Dialect
-from sovereign.gateway.course import Course
 from sovereign.gateway.refusal import Denied
+from sovereign.gateway.seen.course import Course
 from sovereign.keystore.certificate import ClientCertificate
 
 if TYPE_CHECKING:
-    from sovereign.gateway.limit import Taken
+    from sovereign.gateway.limiting.limit import Taken
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

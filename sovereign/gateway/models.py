@@ -9,8 +9,8 @@ import msgspec
 
 from sovereign.gateway.aliases import Names
 from sovereign.gateway.call import JSON, Call
+from sovereign.gateway.callers.identify import identify
 from sovereign.gateway.entitle import Entitling
-from sovereign.gateway.identify import identify
 from sovereign.gateway.refusal import Denied
 from sovereign.gateway.view import View
 from sovereign.policy import Policy

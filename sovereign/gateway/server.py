@@ -19,8 +19,8 @@ from sovereign.registry import utcnow
 from sovereign.settings import Home, refuse_undeclared
 
 if TYPE_CHECKING:
-    from sovereign.gateway.admin import Admin
-    from sovereign.gateway.tracing import Tracing
+    from sovereign.gateway.seen.admin import Admin
+    from sovereign.gateway.seen.tracing import Tracing
 
 DRAIN_S = 20
 """How long a stopping gateway lets running answers finish."""
@@ -62,7 +62,7 @@ def _tracing(home: Home, policy: Policy) -> "Tracing | None":
     """The way to the tracing target, if there is one and the rules allow it."""
     if not home.settings.tracing.endpoint:
         return None
-    from sovereign.gateway import tracing  # the libraries are heavy, and it is off by default
+    from sovereign.gateway.seen import tracing  # the libraries are heavy, and it is off by default
 
     tracing.refuse_elsewhere(policy, home.settings.tracing, utcnow())
     return tracing.Tracing(home.settings.tracing, home.settings.site)
@@ -75,8 +75,8 @@ def _admin(
     listen = gateway.home.settings.gateway.admin_listen
     if not listen:
         return None
-    from sovereign.gateway.admin import Admin
-    from sovereign.gateway.exposition import Exposition, Standing
+    from sovereign.gateway.seen.admin import Admin
+    from sovereign.gateway.seen.exposition import Exposition, Standing
 
     def standing() -> Standing:
         return Standing(

@@ -24,20 +24,20 @@ from sovereign.engines import ENGINES, ChatContext, Upstream
 from sovereign.gateway import lastwords
 from sovereign.gateway.aliases import Names
 from sovereign.gateway.call import JSON, SSE, Call, ClientGone, Headers
+from sovereign.gateway.callers.identify import identify
 from sovereign.gateway.choose import UNKNOWN, Choice
-from sovereign.gateway.course import Course
 from sovereign.gateway.entitle import Entitling
-from sovereign.gateway.identify import identify
-from sovereign.gateway.kind import NONSENSE, Kind, Sent, Stream, able
-from sovereign.gateway.limit import Limiter, Taken
+from sovereign.gateway.kinds.kind import NONSENSE, Kind, Sent, Stream, able
+from sovereign.gateway.kinds.relay import DONE
+from sovereign.gateway.kinds.wish import Wish
+from sovereign.gateway.limiting.limit import Limiter, Taken
+from sovereign.gateway.limiting.turns import Turns
 from sovereign.gateway.records import Ending, Recording
 from sovereign.gateway.refusal import Denied
-from sovereign.gateway.relay import DONE
-from sovereign.gateway.replicas import Replicas, Seat
-from sovereign.gateway.turns import Turns
+from sovereign.gateway.replicas.seats import Replicas, Seat
+from sovereign.gateway.seen.course import Course
 from sovereign.gateway.upstream import Answer, NotSent, Upstreams
 from sovereign.gateway.view import View
-from sovereign.gateway.wish import Wish
 from sovereign.keystore import Key
 from sovereign.policy import Policy
 from sovereign.registry import Endpoint, utcnow

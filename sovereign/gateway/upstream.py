@@ -12,7 +12,7 @@ import msgspec
 
 from sovereign.engines import Upstream
 from sovereign.gateway.refusal import Denied
-from sovereign.gateway.silence import Silence
+from sovereign.gateway.replicas.silence import Silence
 
 CONNECT_TIMEOUT_S = 3
 KEPT_IDLE_S = 3

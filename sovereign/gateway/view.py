@@ -16,7 +16,7 @@ from sovereign.keystore import Keystore, Known
 from sovereign.registry import Registry, Snapshot, utcnow
 
 if TYPE_CHECKING:
-    from sovereign.gateway.oidc import Tokens
+    from sovereign.gateway.callers.oidc import Tokens
 
 REFRESH_S = 0.5
 NEVER = datetime.min.replace(tzinfo=UTC)

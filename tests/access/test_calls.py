@@ -10,7 +10,7 @@ import pytest
 from sovereign.access import Decision
 from sovereign.gateway.choose import judge
 from sovereign.gateway.entitle import Entitling, principal
-from sovereign.gateway.kinds import KINDS
+from sovereign.gateway.kinds.table import KINDS
 from sovereign.keystore import Key
 from sovereign.policy import Policy
 from sovereign.policy.spoken import ACTIONS

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sovereign.audit.record import STREAMS
-from sovereign.gateway.limit import Limiter
+from sovereign.gateway.limiting.limit import Limiter
 from sovereign.policy.shapes import Limit, LimitsFile, Share, UsagePrice
 from sovereign.settings import GatewaySettings
 from tests.gateway.site import EEA, Reply, Site

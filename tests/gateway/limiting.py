@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from sovereign.gateway.limit import Limiter, moment
-from sovereign.gateway.limit_history import History
-from sovereign.gateway.limit_shared import Sharing
+from sovereign.gateway.limiting.history import History
+from sovereign.gateway.limiting.limit import Limiter, moment
+from sovereign.gateway.limiting.shared import Sharing
 from sovereign.policy.shapes import Limit, LimitsFile
 from tests.gateway.limited import PRICE, limit
 from tests.gateway.site import Reply, Site

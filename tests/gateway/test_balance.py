@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from sovereign.gateway import affinity
-from sovereign.gateway.balance import Bounds, Replica, pick, seed
+from sovereign.gateway.replicas import affinity
+from sovereign.gateway.replicas.balance import Bounds, Replica, pick, seed
 
 BOUNDS = Bounds()
 NOW = 1000.0

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sovereign.gateway.embeddings import TEXTS_MAX
+from sovereign.gateway.kinds.embeddings import TEXTS_MAX
 from sovereign.policy import Policy
 from tests.gateway import site as sites
 from tests.gateway.facts import with_capability

@@ -15,7 +15,7 @@ import msgspec
 import openai
 import pytest
 
-from sovereign.gateway.relay import EVENT_MAX_BYTES
+from sovereign.gateway.kinds.relay import EVENT_MAX_BYTES
 from tests.engines.running import free_port
 from tests.gateway.site import OPENAI, Disks, Records, Reply, Site, disks, site
 from tests.gateway.test_listener import served

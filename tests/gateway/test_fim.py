@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sovereign.engines.contract import Answers, Dialect
-from sovereign.gateway.fim import ENCODED_AT_ONCE_CHARS, TOKENS_BY_DEFAULT
-from sovereign.gateway.kind import Kind
-from sovereign.gateway.kinds import KINDS
-from sovereign.gateway.onetext import AsMessage, AsText, Named, TextRelay
+from sovereign.gateway.kinds.fim import ENCODED_AT_ONCE_CHARS, TOKENS_BY_DEFAULT
+from sovereign.gateway.kinds.kind import Kind
+from sovereign.gateway.kinds.onetext import AsMessage, AsText, Named, TextRelay
+from sovereign.gateway.kinds.table import KINDS
 from sovereign.gateway.refusal import Denied
 from tests.gateway.site import OPENAI, Reply, Site, site
 from tests.simulated.engine import MODEL, Exchange, Script, engine

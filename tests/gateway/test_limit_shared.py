@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from sovereign.gateway.limit_shared import Sharing
+from sovereign.gateway.limiting.shared import Sharing
 from sovereign.policy.shapes import Limit
 from tests.gateway.limited import left, limit, limited, limiter, usage
 from tests.gateway.limiting import LIMITING

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sovereign.gateway import messages
+from sovereign.gateway.kinds import messages
 from sovereign.gateway.refusal import Denied, envelope
 
 USER = {"role": "user", "content": "12 or 13?"}

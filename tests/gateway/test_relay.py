@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sovereign.engines.callids import CallIds
-from sovereign.gateway.relay import Relay
+from sovereign.gateway.kinds.relay import Relay
 
 
 def chunk(**fields: object) -> bytes:

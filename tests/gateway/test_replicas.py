@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sovereign.gateway.choose import Choice, Group, choose, judge
-from sovereign.gateway.replicas import Replicas, Seat
+from sovereign.gateway.replicas.seats import Replicas, Seat
 from sovereign.keystore import Key
 from sovereign.registry import Endpoint
 from sovereign.settings import BalanceSettings

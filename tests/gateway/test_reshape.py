@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sovereign.engines.callids import CallIds, is_short
-from sovereign.gateway import reshape
-from sovereign.gateway.kind import NONSENSE
-from sovereign.gateway.relay import Relay
+from sovereign.gateway.kinds import reshape
+from sovereign.gateway.kinds.kind import NONSENSE
+from sovereign.gateway.kinds.relay import Relay
 
 CALL = {
     "id": "chatcmpl-tool-9f3a",
@@ -97,7 +97,7 @@ def test_no_thoughts_are_no_part(empty: object) -> None:
 
 def test_a_message_can_be_sent_back_to_mistrals_dialect_as_it_came() -> None:
     """It is strict: a field of an engine's own would be refused when it comes back."""
-    from sovereign.gateway import messages
+    from sovereign.gateway.kinds import messages
 
     extras = {"refusal": None, "annotations": None, "audio": None, "function_call": None}
     said, _ = shaped(choice("stop", **extras, reasoning="hm"))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sovereign.gateway import tools
+from sovereign.gateway.kinds import tools
 from sovereign.gateway.refusal import Denied
 
 DIALECTS = pytest.mark.parametrize("dialect", ["mistral", "openai"])

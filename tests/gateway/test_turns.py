@@ -8,8 +8,8 @@ import pytest
 
 from sovereign.engines import ENGINES
 from sovereign.engines.contract import SLOTS
+from sovereign.gateway.limiting.turns import Turns
 from sovereign.gateway.refusal import Denied
-from sovereign.gateway.turns import Turns
 from sovereign.keystore import Key
 from sovereign.policy.shapes import Share
 from sovereign.registry import Endpoint, utcnow

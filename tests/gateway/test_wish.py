@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sovereign.gateway import messages, wish
+from sovereign.gateway.kinds import messages, wish
 from sovereign.gateway.refusal import Denied
 
 MESSAGES = [{"role": "user", "content": "hello"}]

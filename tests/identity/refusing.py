@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from sovereign.gateway.issuers import Issuer
-from sovereign.gateway.oidc import Tokens
+from sovereign.gateway.callers.issuers import Issuer
+from sovereign.gateway.callers.oidc import Tokens
 from sovereign.gateway.view import Asked
 from sovereign.registry import utcnow
 from tests.gateway.site import EEA, Reply, Site

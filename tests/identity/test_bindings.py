@@ -9,8 +9,8 @@ import pytest
 
 from docs.generate import ROOT
 from sovereign.errors import SettingsUnreadable
-from sovereign.gateway.issuers import Binding, Issuer, judge, load
-from sovereign.gateway.oidc_claims import WORD_MAX_CHARS, WORDS_MAX, bind
+from sovereign.gateway.callers.issuers import Binding, Issuer, judge, load
+from sovereign.gateway.callers.oidc_claims import WORD_MAX_CHARS, WORDS_MAX, bind
 from sovereign.gateway.refusal import Denied
 from tests.docs.reading import table
 from tests.gateway.site import EEA

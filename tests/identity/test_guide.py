@@ -14,7 +14,7 @@ import msgspec
 
 from sovereign.audit import trail as trails
 from sovereign.audit.trail import WRITERS
-from sovereign.gateway.issuers import load
+from sovereign.gateway.callers.issuers import load
 from sovereign.gateway.tls import Certificate
 from tests.docs.reading import DOCS
 from tests.gateway import site as gateways

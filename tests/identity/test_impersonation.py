@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sovereign.errors import SettingsUnreadable
-from sovereign.gateway import oidc, oidc_keys
-from sovereign.gateway.issuers import load
-from sovereign.gateway.oidc_keys import usable
+from sovereign.gateway.callers import oidc, oidc_keys
+from sovereign.gateway.callers.issuers import load
+from sovereign.gateway.callers.oidc_keys import usable
 from sovereign.keystore import certificate as certificates
 from sovereign.registry import utcnow
 from tests.gateway.certificates import Files

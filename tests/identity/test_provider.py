@@ -13,7 +13,8 @@ import openai
 import pytest
 from mistralai.client import Mistral
 
-from sovereign.gateway import models, oidc_keys
+from sovereign.gateway import models
+from sovereign.gateway.callers import oidc_keys
 from sovereign.registry import utcnow
 from sovereign.subjects import pseudonym
 from tests.gateway.site import Site, site

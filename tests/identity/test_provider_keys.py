@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import ECAlgorithm
 
 from sovereign.errors import SettingsUnreadable
-from sovereign.gateway import oidc_keys
-from sovereign.gateway.issuers import Issuer
-from sovereign.gateway.oidc_keys import ASKED_AGAIN_S, KEYS_MAX, Keys, Unfit, usable
+from sovereign.gateway.callers import oidc_keys
+from sovereign.gateway.callers.issuers import Issuer
+from sovereign.gateway.callers.oidc_keys import ASKED_AGAIN_S, KEYS_MAX, Keys, Unfit, usable
 from sovereign.gateway.refusal import Denied
 from tests.gateway.certificates import issued
 from tests.identity.issuing import BINDING

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from sovereign.gateway.call import Call
-from sovereign.gateway.identify import identify
+from sovereign.gateway.callers.identify import identify
 from sovereign.gateway.refusal import Denied
 from sovereign.gateway.view import View
 from sovereign.keystore import Keystore, new_id

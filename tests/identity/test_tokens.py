@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sovereign.gateway import oidc
-from sovereign.gateway.oidc_token import TOKEN_MAX_CHARS, opened
+from sovereign.gateway.callers import oidc
+from sovereign.gateway.callers.oidc_token import TOKEN_MAX_CHARS, opened
 from sovereign.gateway.refusal import Denied
 from sovereign.registry import utcnow
 from sovereign.subjects import pseudonym

@@ -17,7 +17,7 @@ import yaml
 
 from sovereign.controller.exposed import GAUGES, Exposed
 from sovereign.controller.retain import Retaining
-from sovereign.gateway.families import FAMILIES
+from sovereign.gateway.seen.families import FAMILIES
 from sovereign.registry import utcnow
 from sovereign.settings import ControllerSettings, Home, Settings
 from tests.engines.running import free_port

@@ -11,8 +11,8 @@ import pytest
 from sovereign.controller.exposed import GAUGES, Exposed
 from sovereign.controller.retain import Retaining
 from sovereign.errors import DeclarationMissing, SettingsUnreadable
-from sovereign.gateway.admin import Admin
-from sovereign.gateway.exposition import Exposition, Standing
+from sovereign.gateway.seen.admin import Admin
+from sovereign.gateway.seen.exposition import Exposition, Standing
 from sovereign.registry import utcnow
 from sovereign.settings import (
     ControllerSettings,
@@ -93,7 +93,7 @@ async def test_an_address_that_is_taken_costs_no_call_and_is_tried_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gateway nobody can look at is still needed; it says so, once."""
-    monkeypatch.setattr("sovereign.gateway.admin.AGAIN_S", 0.05)
+    monkeypatch.setattr("sovereign.gateway.seen.admin.AGAIN_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         async with engine() as it, site(tmp_path, it.address) as ours:

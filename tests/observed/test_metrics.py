@@ -10,14 +10,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sovereign.engines import ENGINES
-from sovereign.gateway import families
 from sovereign.gateway.call import Call
 from sovereign.gateway.choose import Choice
-from sovereign.gateway.course import OUTCOMES, STATES
-from sovereign.gateway.exposition import Exposition, Standing, look
-from sovereign.gateway.families import COUNTED, FAMILIES, LABELS, OPERATIONS
-from sovereign.gateway.metrics import OTHER, SERIES_MAX, Buckets, Counting
 from sovereign.gateway.refusal import STATUS
+from sovereign.gateway.seen import families
+from sovereign.gateway.seen.course import OUTCOMES, STATES
+from sovereign.gateway.seen.exposition import Exposition, Standing, look
+from sovereign.gateway.seen.families import COUNTED, FAMILIES, LABELS, OPERATIONS
+from sovereign.gateway.seen.metrics import OTHER, SERIES_MAX, Buckets, Counting
 from sovereign.registry import Endpoint, utcnow
 from tests.gateway.site import CHAT, EEA, OPENAI, Reply, Site, site
 from tests.observed.prometheus import run
@@ -238,7 +238,7 @@ def test_a_family_never_has_more_series_than_its_bound(tmp_path: Path) -> None:
 
 def test_every_kind_of_call_has_its_operation() -> None:
     """A kind without one would break in the metrics of its first call."""
-    from sovereign.gateway.kinds import KINDS
+    from sovereign.gateway.kinds.table import KINDS
 
     assert {kind.name for kind in KINDS} == set(OPERATIONS)
 
@@ -262,7 +262,7 @@ def test_the_most_series_of_a_site_are_what_its_closed_sets_allow_and_no_more() 
     """Every combination of every label, for a site with two models on three endpoints, counted:
     a Prometheus takes this without noticing, and most of it can never be."""
     from sovereign.gateway.app import ROUTES
-    from sovereign.gateway.kinds import KINDS
+    from sovereign.gateway.kinds.table import KINDS
 
     endpoints, models = ["e1", "e2", "e3"], ["m1", "m2"]
     may_be: dict[str, list[str]] = {

@@ -14,11 +14,11 @@ import pytest
 import uvicorn
 
 from docs.observed import openapi_page
-from sovereign.gateway import openapi
 from sovereign.gateway.app import ROUTES
-from sovereign.gateway.kinds import KINDS
-from sovereign.gateway.openapi_asked import BODIES
+from sovereign.gateway.kinds.table import KINDS
 from sovereign.gateway.refusal import STATUS
+from sovereign.gateway.seen import openapi
+from sovereign.gateway.seen.openapi_asked import BODIES
 from sovereign.gateway.server import listening
 from tests.docs.reading import DOCS
 from tests.gateway import site as sites

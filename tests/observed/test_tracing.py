@@ -13,7 +13,7 @@ import pytest
 
 from sovereign.errors import ResidencyRefused, SettingsUnreadable
 from sovereign.gateway.call import Call
-from sovereign.gateway.tracing import QUEUE_MAX, SPANS_OF_A_CALL, Tracing, refuse_elsewhere
+from sovereign.gateway.seen.tracing import QUEUE_MAX, SPANS_OF_A_CALL, Tracing, refuse_elsewhere
 from sovereign.settings import TracingSettings, load
 from tests.gateway.site import CHAT, EEA, Site, site
 from tests.observed.receiver import Receiver, attributes, otlp, receiving, spans

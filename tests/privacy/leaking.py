@@ -23,10 +23,10 @@ import msgspec
 
 from sovereign import cli, eventlog
 from sovereign.cli import services
-from sovereign.gateway import exposition
 from sovereign.gateway.app import Gateway
 from sovereign.gateway.call import Call
 from sovereign.gateway.records import Recording
+from sovereign.gateway.seen import exposition
 
 LAST = {"said": ""}
 CHILDREN_MAX = 3

@@ -8,9 +8,9 @@ from sovereign.drills import canary, push, speech
 from sovereign.drills.push import Pusher
 from sovereign.drills.words import Canaries
 from sovereign.gateway.app import ROUTES
-from sovereign.gateway.kinds import KINDS
+from sovereign.gateway.kinds.table import KINDS
+from sovereign.gateway.kinds.wish import MISTRAL_FIELDS, OPENAI_FIELDS
 from sovereign.gateway.refusal import STATUS
-from sovereign.gateway.wish import MISTRAL_FIELDS, OPENAI_FIELDS
 from sovereign.settings import GatewaySettings
 from sovereign.subjects import SOURCES
 

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 from sovereign.gateway.aliases import Names
 from sovereign.gateway.call import Call, Headers
 from sovereign.gateway.choose import UNKNOWN, Choice
+from sovereign.gateway.kinds.wish import Wish
 from sovereign.gateway.records import Recording
 from sovereign.gateway.refusal import Denied
-from sovereign.gateway.wish import Wish
 from sovereign.keystore import Key
 from sovereign.limits.accounts import ASK, SECOND_NS, UNREACHABLE, Moment
 from sovereign.limits.ledger import Caller, Hold, Lacking, Ledger, Plan
@@ -36,8 +36,8 @@ from sovereign.registry import utcnow
 from sovereign.settings import Home
 
 if TYPE_CHECKING:
-    from sovereign.gateway.limit_history import History
-    from sovereign.gateway.limit_shared import Sharing
+    from sovereign.gateway.limiting.history import History
+    from sovereign.gateway.limiting.shared import Sharing
 
 BYTES_PER_TOKEN = 4
 """What a prompt's tokens are guessed by; the engine's own count settles it."""
@@ -213,13 +213,13 @@ def opened(home: Home, policy: Policy, names: Names, recording: Recording) -> Li
     """
     if not policy.limits.limits and not policy.limits.prices:
         return None
-    from sovereign.gateway.limit_history import History
+    from sovereign.gateway.limiting.history import History
 
     history = History(home, moment())
     url = home.settings.gateway.limits_database
     if not url:
         return Limiter(policy, names, recording, history)
-    from sovereign.gateway.limit_shared import Sharing
+    from sovereign.gateway.limiting.shared import Sharing
 
     return Limiter(policy, names, recording, history, Sharing(url, home.settings.site))
 

@@ -20,7 +20,7 @@ from sovereign.residency import Decision
 from sovereign.settings import Home
 
 if TYPE_CHECKING:
-    from sovereign.gateway.issuers import Issuer
+    from sovereign.gateway.callers.issuers import Issuer
 
 
 def issuers_file(home: Home) -> Path | None:
@@ -38,8 +38,8 @@ class Believing:
         Raises:
             SettingsUnreadable: it says something we do not accept.
         """
-        from sovereign.gateway.issuers import load
-        from sovereign.gateway.oidc import Tokens
+        from sovereign.gateway.callers.issuers import load
+        from sovereign.gateway.callers.oidc import Tokens
 
         self._path, self._policy, self._load = path, policy, load
         self._seen = _state(path)
@@ -48,7 +48,7 @@ class Believing:
 
     async def keep(self, trail: Trail) -> None:
         """Keep file, keys and judgements fresh, and record what is new about them, for ever."""
-        from sovereign.gateway.oidc import TENDED_EVERY_S
+        from sovereign.gateway.callers.oidc import TENDED_EVERY_S
 
         async def judged(issuer: "Issuer", decision: Decision) -> None:
             await _record(trail, issuer, decision)

@@ -13,8 +13,8 @@ from uvicorn.server import ServerState
 
 from sovereign import eventlog
 from sovereign.gateway.call import Headers, Message, Receive, Send
-from sovereign.gateway.exposition import CONTENT_TYPE, Exposition
 from sovereign.gateway.listener import BoundedProtocol
+from sovereign.gateway.seen.exposition import CONTENT_TYPE, Exposition
 
 PATH = "/metrics"
 CONNECTIONS_MAX = 16

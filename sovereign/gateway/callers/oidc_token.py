@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from sovereign.gateway.issuers import Issuer
+from sovereign.gateway.callers.issuers import Issuer
 from sovereign.gateway.refusal import Denied
 
 TOKEN_MAX_CHARS = 8192

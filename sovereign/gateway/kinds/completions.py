@@ -10,13 +10,13 @@ import msgspec
 from msgspec import Meta
 
 from sovereign.engines import ChatContext, Dialect, Engine, Upstream
-from sovereign.gateway import fim, onetext
-from sovereign.gateway.fim import Count, Stops, named
-from sovereign.gateway.kind import Kind, Sent, Whole
-from sovereign.gateway.onetext import AsText, TextRelay
-from sovereign.gateway.reading import Body, read
+from sovereign.gateway.kinds import fim, onetext
+from sovereign.gateway.kinds.fim import Count, Stops, named
+from sovereign.gateway.kinds.kind import Kind, Sent, Whole
+from sovereign.gateway.kinds.onetext import AsText, TextRelay
+from sovereign.gateway.kinds.reading import Body, read
+from sovereign.gateway.kinds.wish import Wish
 from sovereign.gateway.refusal import Denied
-from sovereign.gateway.wish import Wish
 from sovereign.policy.shapes import Model
 
 TOKENS_BY_DEFAULT = 16

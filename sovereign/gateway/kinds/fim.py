@@ -15,12 +15,12 @@ from msgspec import Meta
 
 from sovereign.engines import ChatContext, Dialect, Engine, Upstream, fillers
 from sovereign.errors import BadInput
-from sovereign.gateway import onetext
-from sovereign.gateway.kind import Kind, Sent, Whole
-from sovereign.gateway.onetext import AsMessage, Named, TextRelay
-from sovereign.gateway.reading import Body, read
+from sovereign.gateway.kinds import onetext
+from sovereign.gateway.kinds.kind import Kind, Sent, Whole
+from sovereign.gateway.kinds.onetext import AsMessage, Named, TextRelay
+from sovereign.gateway.kinds.reading import Body, read
+from sovereign.gateway.kinds.wish import Wish
 from sovereign.gateway.refusal import Denied
-from sovereign.gateway.wish import Wish
 from sovereign.policy.shapes import Model
 
 ENCODED_AT_ONCE_CHARS = 2048

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from sovereign.engines import ChatContext, Dialect, Engine, Upstream
 from sovereign.gateway.choose import Choice
-from sovereign.gateway.wish import Wish
+from sovereign.gateway.kinds.wish import Wish
 from sovereign.policy.shapes import Model
 
 NONSENSE = (ValueError, RecursionError, AttributeError, LookupError, TypeError)

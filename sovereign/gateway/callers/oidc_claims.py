@@ -8,8 +8,8 @@ from collections.abc import Container, Mapping
 from datetime import datetime
 from typing import Any
 
+from sovereign.gateway.callers.issuers import Binding, Issuer
 from sovereign.gateway.choose import resolve
-from sovereign.gateway.issuers import Binding, Issuer
 from sovereign.gateway.refusal import Denied
 from sovereign.keystore import LEGAL_BASES, Key
 from sovereign.policy import Policy

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from sovereign.gateway import completions, embeddings, fim, messages, tools, wish
+from sovereign.gateway.kinds import completions, embeddings, fim, messages, tools, wish
 
 Schema = dict[str, Any]
 _TEXT: Schema = {"type": "string"}

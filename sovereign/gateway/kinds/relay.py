@@ -13,7 +13,7 @@ import msgspec
 
 from sovereign.engines import conversation
 from sovereign.engines.callids import CallIds
-from sovereign.gateway import reshape
+from sovereign.gateway.kinds import reshape
 
 DONE = b"data: [DONE]\n\n"
 EVENT_MAX_BYTES = 4 * 1024 * 1024

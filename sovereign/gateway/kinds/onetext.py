@@ -13,8 +13,8 @@ import msgspec
 
 from sovereign.engines.contract import Answers
 from sovereign.engines.said import READERS, Said
-from sovereign.gateway.kind import Whole
-from sovereign.gateway.relay import EVENT_MAX_BYTES
+from sovereign.gateway.kinds.kind import Whole
+from sovereign.gateway.kinds.relay import EVENT_MAX_BYTES
 
 Choice = dict[str, Any]
 

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from sovereign.gateway.call import JSON, Call
-from sovereign.gateway.identify import identify
-from sovereign.gateway.limit import Limiter
+from sovereign.gateway.callers.identify import identify
+from sovereign.gateway.limiting.limit import Limiter
 from sovereign.gateway.view import View
 from sovereign.keystore import Key
 from sovereign.limits.accounts import Account, Moment

@@ -9,11 +9,11 @@ from dataclasses import replace
 import msgspec
 
 from sovereign.engines import ChatContext, Engine, Upstream, conversation
-from sovereign.gateway import reshape
-from sovereign.gateway import wish as wishes
-from sovereign.gateway.kind import Kind, Sent, Whole
-from sovereign.gateway.relay import Relay
-from sovereign.gateway.wish import Wish
+from sovereign.gateway.kinds import reshape
+from sovereign.gateway.kinds import wish as wishes
+from sovereign.gateway.kinds.kind import Kind, Sent, Whole
+from sovereign.gateway.kinds.relay import Relay
+from sovereign.gateway.kinds.wish import Wish
 from sovereign.policy.shapes import Model
 
 

@@ -11,9 +11,9 @@ import msgspec
 from msgspec import Meta
 
 from sovereign.engines import ChatContext, Dialect, Engine, Upstream
-from sovereign.gateway.kind import Kind, Sent, Stream, Whole
-from sovereign.gateway.reading import Body, read
-from sovereign.gateway.wish import Wish
+from sovereign.gateway.kinds.kind import Kind, Sent, Stream, Whole
+from sovereign.gateway.kinds.reading import Body, read
+from sovereign.gateway.kinds.wish import Wish
 from sovereign.policy.shapes import Model
 
 TEXTS_MAX = 2048

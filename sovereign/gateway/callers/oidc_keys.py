@@ -20,8 +20,8 @@ import msgspec
 
 from sovereign import eventlog
 from sovereign.errors import SettingsUnreadable
-from sovereign.gateway.issuers import Issuer
-from sovereign.gateway.oidc_token import refused
+from sovereign.gateway.callers.issuers import Issuer
+from sovereign.gateway.callers.oidc_token import refused
 from sovereign.gateway.refusal import Denied
 
 FETCH_TIMEOUT_S = 5.0

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from sovereign.engines.contract import Dialect
-from sovereign.gateway import messages, tools
+from sovereign.gateway.kinds import messages, tools
 from sovereign.gateway.refusal import Denied
 
 SHARED_FIELDS = frozenset(

@@ -15,9 +15,9 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from sovereign.gateway import affinity, balance
-from sovereign.gateway.balance import Bounds, Replica
 from sovereign.gateway.choose import Choice, Group, Narrow, choose, judge
+from sovereign.gateway.replicas import affinity, balance
+from sovereign.gateway.replicas.balance import Bounds, Replica
 from sovereign.keystore import Key
 from sovereign.policy import Policy
 from sovereign.registry import Endpoint

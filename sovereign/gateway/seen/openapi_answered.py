@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sovereign.gateway.openapi_asked import Schema
+from sovereign.gateway.seen.openapi_asked import Schema
 
 _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}

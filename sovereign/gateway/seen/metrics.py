@@ -8,8 +8,8 @@ from bisect import bisect_left
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from sovereign.gateway.course import ANSWERED, NONE, Course
-from sovereign.gateway.families import (
+from sovereign.gateway.seen.course import ANSWERED, NONE, Course
+from sovereign.gateway.seen.families import (
     APPEND,
     COUNTED,
     DURATION,

@@ -16,11 +16,11 @@ from msgspec.structs import replace
 
 from sovereign import eventlog
 from sovereign.errors import LogUnwritable
-from sovereign.gateway import oidc_token
-from sovereign.gateway.issuers import Issuer, judge
-from sovereign.gateway.oidc_claims import bind
-from sovereign.gateway.oidc_keys import Keys, verified
-from sovereign.gateway.oidc_token import refused
+from sovereign.gateway.callers import oidc_token
+from sovereign.gateway.callers.issuers import Issuer, judge
+from sovereign.gateway.callers.oidc_claims import bind
+from sovereign.gateway.callers.oidc_keys import Keys, verified
+from sovereign.gateway.callers.oidc_token import refused
 from sovereign.gateway.refusal import Denied
 from sovereign.keystore import Key
 from sovereign.policy import Policy

@@ -21,10 +21,10 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from sovereign import __version__
-from sovereign.gateway import families as fam
-from sovereign.gateway.course import STATES, Course
-from sovereign.gateway.families import Family
-from sovereign.gateway.metrics import Counting, Labels
+from sovereign.gateway.seen import families as fam
+from sovereign.gateway.seen.course import STATES, Course
+from sovereign.gateway.seen.families import Family
+from sovereign.gateway.seen.metrics import Counting, Labels
 from sovereign.gateway.view import View
 from sovereign.registry import Endpoint
 

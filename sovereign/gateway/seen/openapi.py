@@ -15,11 +15,11 @@ import msgspec
 
 from sovereign import __version__
 from sovereign.gateway.app import ITEM_MAX_CHARS, ROUTES
-from sovereign.gateway.kinds import KINDS
-from sovereign.gateway.limit import HEADERS
-from sovereign.gateway.openapi_answered import ANSWERS, card
-from sovereign.gateway.openapi_asked import Schema, asked, message
+from sovereign.gateway.kinds.table import KINDS
+from sovereign.gateway.limiting.limit import HEADERS
 from sovereign.gateway.refusal import MISTRALS_OWN, STATUS
+from sovereign.gateway.seen.openapi_answered import ANSWERS, card
+from sovereign.gateway.seen.openapi_asked import Schema, asked, message
 from sovereign.subjects import HEADER
 
 _TEXT: Schema = {"type": "string"}

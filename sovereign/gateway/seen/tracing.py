@@ -34,9 +34,9 @@ from opentelemetry.util.types import Attributes
 from sovereign import __version__
 from sovereign.errors import ResidencyRefused
 from sovereign.gateway.call import Call
-from sovereign.gateway.course import ANSWERED, Course
-from sovereign.gateway.families import OPERATIONS
 from sovereign.gateway.records import FINISHES
+from sovereign.gateway.seen.course import ANSWERED, Course
+from sovereign.gateway.seen.families import OPERATIONS
 from sovereign.policy import THIS_HOST, Policy
 from sovereign.residency import Question, decide
 from sovereign.settings import TracingSettings

@@ -1,0 +1,1 @@
+"""Several engines that may answer: which one does, and what runs at each."""

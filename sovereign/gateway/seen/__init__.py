@@ -1,0 +1,1 @@
+"""What is seen from outside: metrics, traces, the description of the interface."""
