@@ -36,9 +36,14 @@ def name_of(root: Path) -> str:
     return _digest(root, _sources(root))
 
 
+POLICY_TEXTS = (".yaml", ".cedar", ".cedarschema")
+"""What a policy is read from. A schema for editors, or a page, is no part of it."""
+
+
 def pack_policies(policies: Path, folder: Path) -> Path:
     """Return an archive of a policy folder, made in `folder` and named by what is in it."""
-    files = sorted(path for path in policies.rglob("*.yaml") if path.is_file())
+    found = (path for path in policies.rglob("*") if path.suffix in POLICY_TEXTS)
+    files = sorted(path for path in found if path.is_file())
     place = folder / f"{_digest(policies, files)}.tar"
     with tarfile.open(place, "w") as archive:
         for path in files:

@@ -1,6 +1,5 @@
 """What is reachable: the routes of `ROUTES`. All else an engine serves stays behind the gateway."""
 
-import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,11 +85,10 @@ def test_the_list_of_vllm_holds_every_route_of_the_vllm_that_tests_run() -> None
 @pytest.mark.go
 def test_the_list_of_ollama_holds_every_route_of_the_ollama_that_tests_run() -> None:
     """As above, out of the sources it was built from."""
-    modules = Path(os.environ.get("GOMODCACHE") or Path.home() / "go" / "pkg" / "mod")
-    source = modules / f"github.com/ollama/ollama@v{ollama.VERSION}" / "server" / "routes.go"
-    need(source.is_file(), f"the sources of Ollama {ollama.VERSION} are not here", "build it again")
+    lacking = ollama.missing()
+    need(not lacking, f"Ollama's sources need {', '.join(lacking)}", "make setup-all")
     call = re.compile(r"\br\.(?:GET|POST|PUT|PATCH|DELETE|HEAD)\(\s*\"([^\"]+)\"")
-    theirs = set(call.findall(source.read_text()))
+    theirs = set(call.findall(ollama.routes().read_text()))
     assert len(theirs) > 20
     assert theirs <= ENGINE_ROUTES["ollama"]
 

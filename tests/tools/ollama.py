@@ -40,6 +40,19 @@ def program() -> Path:
     return built("ollama", VERSION, _build) / "ollama"
 
 
+def routes() -> Path:
+    """Return the source file that names every route of this Ollama, fetching it if need be."""
+    return built("ollama-routes", VERSION, _fetch_routes) / "routes.go"
+
+
+def _fetch_routes(folder: Path, _place: Path) -> None:
+    with tempfile.TemporaryDirectory() as workshop:
+        work = Path(workshop)
+        (work / "go.mod").write_text("module routes\n\ngo 1.26\n")
+        fetched = json.loads(_go(work, "mod", "download", "-json", f"{_MODULE}@v{VERSION}"))
+        shutil.copy(Path(fetched["Dir"]) / "server/routes.go", folder)
+
+
 def _build(folder: Path, _place: Path) -> None:
     with tempfile.TemporaryDirectory() as workshop:
         work = Path(workshop)
