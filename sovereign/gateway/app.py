@@ -118,12 +118,12 @@ class Gateway:
     async def infer(self, kind: Kind, view: View, call: Call) -> None:
         """Let at most `concurrency_max` calls run at a time; one more is told to come back."""
         assert self._bench is not None
+        if kind.speaks is not None:
+            call.dialect = kind.speaks
         self.superseding.refuse()
         if self._active >= self.home.settings.gateway.concurrency_max:
             raise Denied("too-many-requests", "every slot is taken")
         self._active += 1
-        if kind.speaks is not None:
-            call.dialect = kind.speaks
         try:
             await tell(kind, self._bench, view, call)
         finally:

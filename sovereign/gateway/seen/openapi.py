@@ -164,7 +164,11 @@ def codes_of(kind: str) -> frozenset[str]:
     )
 
 
+_SPOKEN = {kind.name: kind.speaks for kind in KINDS}
+
+
 def _inference(kind: str, dialect: str) -> Schema:
+    dialect = _SPOKEN[kind] or dialect  # a route that one dialect has answers everybody in it
     content: Schema = {"application/json": {"schema": ANSWERS[kind]}}
     if kind != "embed":
         content["text/event-stream"] = {"schema": _EVENT}
