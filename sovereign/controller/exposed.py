@@ -28,6 +28,7 @@ from sovereign.errors import SovereignError
 from sovereign.outside import standings
 from sovereign.policy import Policy
 from sovereign.registry import Registry
+from sovereign.residency import stale_on
 from sovereign.settings import Home, Round, standby_file
 
 AGAIN_S = 60.0
@@ -120,16 +121,9 @@ def relied_on(home: Home, policy: Policy) -> frozenset[str]:
 
 
 def stale_from(policy: Policy, code: str) -> datetime | None:
-    """The first moment at which a place's facts are too old; None when no rule asks for fresh ones.
-
-    The same days as `residency.decide` counts: a row may be as old as the rule's maximum.
-    """
-    ages = [rule.max_age_days for rule in policy.residency if rule.kind == "fresh"]
-    allowed = [age for age in ages if age is not None]
-    if not allowed:
-        return None
-    last = policy.places[code].checked_on + timedelta(days=min(allowed))
-    return datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
+    """The first moment of the day on which a place's facts are too old; None as `stale_on`."""
+    day = stale_on(policy, code)
+    return None if day is None else datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def of_places(home: Home, policy: Policy, now: datetime) -> Found:
