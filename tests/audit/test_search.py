@@ -125,7 +125,6 @@ LOG = Counted(minutely(1000))
         (Wanted(first=5000), lambda i: False),
         (Wanted(first=900, last=5000), lambda i: i >= 900),
     ],
-    ids=str,
 )
 def test_every_record_that_matches_is_found_and_no_other(wanted, matches) -> None:
     """An exact set: a filter that loses records would clear the wrong person."""

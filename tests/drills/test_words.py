@@ -148,6 +148,7 @@ TEXT = 'He said: "où est 🦊 & the fox?"\n'
         base64.b64encode(b"x" + TEXT.encode() + b"yz"),
         gzip.compress(json.dumps(TEXT).encode()),
     ],
+    ids=["text", "UTF-16", "JSON", "JSON, unescaped", "URL", "hex", "base64", "packed"],
 )
 def test_a_text_of_any_characters_is_found_as_texts_are_kept(raw: bytes) -> None:
     """A model's answer has quotes, line ends and foxes in it."""

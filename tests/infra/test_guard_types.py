@@ -23,7 +23,7 @@ def test_a_type_that_can_say_its_place_is_placed_by_it(kind):
         assert set(PLACED.get(kind, ())) & says, f"{kind} takes {says}"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in PLACED if not kind.startswith(PROVIDER)])
+@pytest.mark.parametrize("kind", sorted(kind for kind in PLACED if not kind.startswith(PROVIDER)))
 def test_what_the_table_asks_for_is_an_input_of_the_type(kind):
     """A misspelt input is never given, so the type could never be planned."""
     assert set(PLACED[kind]) <= set(sdk.inputs(kind))
