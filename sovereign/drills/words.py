@@ -16,8 +16,10 @@ import base64
 import json
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
 from urllib.parse import quote
 
 STEM_CHARS, CODE_CHARS, SHORT_CHARS = 20, 6, 9
@@ -31,28 +33,45 @@ def spellings(word: str) -> dict[str, bytes]:
     Base64 is cut to what does not depend on its neighbours; a word of at least 9 characters then
     still is 8 or more.
     """
-    raw, codes = word.encode(), [unit for each in word for unit in _units(each)]
-    whole = len(raw) // 3 * 3
-    found = {
-        "text": raw,
-        "upper case": word.upper().encode(),
-        "reversed": word[::-1].encode(),
-        "UTF-16, little end first": word.encode("utf-16-le"),
-        "UTF-16, big end first": word.encode("utf-16-be"),
-        "hex": raw.hex().encode(),
-        "hex, upper case": raw.hex().upper().encode(),
-        "percent-encoded": "".join(f"%{each:02x}" for each in raw).encode(),
-        "percent-encoded, upper case": "".join(f"%{each:02X}" for each in raw).encode(),
-        "JSON-escaped": "".join(f"\\u{each:04x}" for each in codes).encode(),
-        "JSON-escaped, upper case": "".join(f"\\u{each:04X}" for each in codes).encode(),
-        "HTML-escaped": "".join(f"&#{each};" for each in codes).encode(),
-        "base64 at 0": base64.b64encode(raw[:whole]),
+    return {name: spell(word) for name, spell in SPELLINGS.items()}
+
+
+def _each(word: str, form: str) -> bytes:
+    """Every unit of UTF-16 by itself, as JSON and pages escape a character."""
+    return "".join(form.format(unit) for character in word for unit in _units(character)).encode()
+
+
+def _percent(word: str, form: str) -> bytes:
+    return "".join(form.format(each) for each in word.encode()).encode()
+
+
+def _base64(word: str, offset: int) -> bytes:
+    raw = word.encode()
+    if offset == 0:
+        return base64.b64encode(raw[: len(raw) // 3 * 3])
+    coded = base64.b64encode(b"\0" * offset + raw)
+    return coded[4:] if (len(raw) + offset) % 3 == 0 else coded[4:-4]
+
+
+SPELLINGS: Mapping[str, Callable[[str], bytes]] = MappingProxyType(
+    {
+        "text": str.encode,
+        "upper case": lambda word: word.upper().encode(),
+        "reversed": lambda word: word[::-1].encode(),
+        "UTF-16, little end first": lambda word: word.encode("utf-16-le"),
+        "UTF-16, big end first": lambda word: word.encode("utf-16-be"),
+        "hex": lambda word: word.encode().hex().encode(),
+        "hex, upper case": lambda word: word.encode().hex().upper().encode(),
+        "percent-encoded": partial(_percent, form="%{:02x}"),
+        "percent-encoded, upper case": partial(_percent, form="%{:02X}"),
+        "JSON-escaped": partial(_each, form="\\u{:04x}"),
+        "JSON-escaped, upper case": partial(_each, form="\\u{:04X}"),
+        "HTML-escaped": partial(_each, form="&#{};"),
+        "base64 at 0": partial(_base64, offset=0),
+        "base64 at 1": partial(_base64, offset=1),
+        "base64 at 2": partial(_base64, offset=2),
     }
-    for offset in (1, 2):
-        coded = base64.b64encode(b"\0" * offset + raw)
-        ends_whole = (len(raw) + offset) % 3 == 0
-        found[f"base64 at {offset}"] = coded[4:] if ends_whole else coded[4:-4]
-    return found
+)
 
 
 def text_spellings(text: str) -> dict[str, bytes]:
@@ -125,10 +144,10 @@ class Canaries:
         family = spelling.partition(" at ")[0]
         if family not in self._spelled:
             self._spelled[family] = {
-                data: origin
-                for word, origin in self.words.items()
-                for name, data in spellings(word).items()
+                spell(word): origin
+                for name, spell in SPELLINGS.items()
                 if name.partition(" at ")[0] == family
+                for word, origin in self.words.items()
             }
         return next((o for data, o in self._spelled[family].items() if data in around), None)
 
