@@ -158,17 +158,17 @@ class Counting:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.paths: list[str] = []
-        real = sinks._ages_at
+        real = sinks.logs._ages_at
 
         def ages_at(member: fleet.Member, path: str) -> Any:
             self.paths.append(path)
             return real(member, path)
 
-        monkeypatch.setattr(sinks, "_ages_at", ages_at)
+        monkeypatch.setattr(sinks.logs, "_ages_at", ages_at)
 
     def whole(self) -> int:
         """How many whole bundles were read since the last time."""
-        count = sum(sinks.PARTIAL not in path for path in self.paths)
+        count = sum(sinks.logs.PARTIAL not in path for path in self.paths)
         self.paths.clear()
         return count
 
@@ -275,4 +275,4 @@ def test_the_names_of_bundles_are_read_as_they_are_written(tmp_path: Path, numbe
     path = tmp_path / tiles.bundle_path(number)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"")
-    assert list(sinks._numbers(tmp_path / "tile/entries", 0)) == [number]
+    assert list(sinks.logs._numbers(tmp_path / "tile/entries", 0)) == [number]

@@ -356,9 +356,9 @@ def test_a_run_that_is_cut_off_at_any_deletion_is_found_and_mended(
     """Whatever was gone by then, nothing is unexplained, and the next run ends the work."""
     a_year_and_more(site)
     monkeypatch.setattr(fleet, "ERASURE_WITHIN_S", 0.0)
-    real, calls = sinks.RealDisk.sync, 0
+    real, calls = sinks.logs.RealDisk.sync, 0
 
-    def cut_off(disk: sinks.RealDisk, path: str) -> None:
+    def cut_off(disk: sinks.logs.RealDisk, path: str) -> None:
         nonlocal calls
         if "tile/entries" in str(disk.root):  # after the bundle went, before that is durable
             calls += 1
@@ -367,7 +367,7 @@ def test_a_run_that_is_cut_off_at_any_deletion_is_found_and_mended(
         real(disk, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sinks.RealDisk, "sync", cut_off)
+        patch.setattr(sinks.logs.RealDisk, "sync", cut_off)
         with pytest.raises(OSError, match="stopped here"):
             site.run()
     assert site.findings() <= {"erasure-incomplete"}

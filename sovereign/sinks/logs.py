@@ -1,44 +1,29 @@
-"""Everything a site keeps that has an age: what is there, and how to erase one item of it.
+"""The bundles of the audit logs, each in the class of its stream.
 
-Two sinks so far: the bundles of the audit logs, each in the class of its stream, and the
-dated logs of the processes. A sink that is not listed here would be kept for ever, so every
-new one is added here and to `rules/retention.yaml` together. The copies of legal holds have an
-end and no age: they are in `holds.py`.
+A bundle is the smallest thing that can be erased of a log. It never changes once it is whole, so
+its times are read once and remembered. Erasing one takes a receipt that names its range, which only
+the controller writes: so this module lists and removes, and everything else about it is there.
 """
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
-from sovereign import dated, fleet
+from sovereign import fleet
 from sovereign.audit import journal, record, tiles
 from sovereign.audit.disk import RealDisk
-from sovereign.audit.erasures import Limits, Rules
 from sovereign.audit.merkle import TILE_WIDTH
 from sovereign.errors import RecordInvalid, TileDamaged
-from sovereign.policy import Policy
-from sovereign.policy.shapes import RetentionClass
 from sovereign.retention import Item
 from sovereign.settings import Home
+from sovereign.sinks import safely
 
-PROCESS_LOG = "process-log"
 PARTIAL = ".p/"
 _ENTRIES = "tile/entries"
 _GROUP = re.compile(r"x?[0-9]{3}", re.ASCII)
-
-
-def limits_of(kept: RetentionClass) -> Limits:
-    """A class's limits as receipts state them."""
-    maximum = None if kept.max_days == "unlimited" else kept.max_days
-    return Limits(kept.min_days, maximum, kept.interval_hours)
-
-
-def rules_of(policy: Policy, now: datetime) -> Rules:
-    """What `audit verify` judges erasures by."""
-    return Rules(policy.digest, {k: limits_of(v) for k, v in policy.retention.items()}, now)
 
 
 class Ages:
@@ -120,20 +105,15 @@ def _numbers(folder: Path, above: int) -> Iterator[int]:
                 yield number
 
 
-def items(home: Home, ages: Ages | None = None) -> Iterator[Item]:
-    """Every item of every sink, as `retention.due` wants it.
-
-    Args:
-        ages: what is known from an earlier look; without it every bundle is read.
+def items(home: Home, ages: Ages) -> Iterator[Item]:
+    """Every bundle of every log of a site.
 
     Raises:
         TileDamaged: a bundle cannot be read.
         OSError: a folder cannot be.
     """
-    known = ages or Ages()
     for member in fleet.members(home):
-        yield from _bundles(member, known)
-    yield from _process_logs(home.logs)
+        yield from _bundles(member, ages)
 
 
 def _bundles(member: fleet.Member, ages: Ages) -> Iterator[Item]:
@@ -171,17 +151,14 @@ def _ages_at(member: fleet.Member, path: str) -> tuple[datetime, datetime] | Non
         ) from None
 
 
-def _process_logs(folder: Path) -> Iterator[Item]:
-    there = folder.iterdir() if folder.is_dir() else ()  # a glob hides what may not be read
-    for path in sorted(path for path in there if path.suffix == ".log"):
-        newest = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        oldest = dated.day_of(path) or newest
-        yield Item(PROCESS_LOG, path.name, PROCESS_LOG, oldest, max(newest, oldest))
-
-
 def is_whole_bundle(item: Item) -> bool:
     """True for what can be erased of an audit log: a bundle that nothing is added to any more."""
-    return item.sink != PROCESS_LOG and PARTIAL not in item.id
+    return is_of_log(item) and PARTIAL not in item.id
+
+
+def is_of_log(item: Item) -> bool:
+    """True for a bundle, whole or not: the name of a log is `SITE/WRITER/STREAM`."""
+    return "/" in item.sink
 
 
 def settled(member: fleet.Member) -> int:
@@ -202,18 +179,19 @@ def entries_of(item: Item) -> tuple[int, int]:
 
 
 def erase(item: Item, home: Home) -> None:
-    """Remove an item's bytes; one that is gone already is fine.
+    """Remove a bundle's bytes; one that is gone already is fine.
 
-    The folders are synced, so that a receipt never promises what a crash could undo.
+    The folders are synced, so that a receipt never promises what a crash could undo. No link is
+    followed on the way.
     """
-    if item.sink == PROCESS_LOG:
-        (home.logs / item.id).unlink(missing_ok=True)
-        RealDisk(home.logs).sync(".")
-        return
-    folder = next(m.folder for m in fleet.members(home) if m.origin == item.sink)
-    whole = folder / item.id
-    partials = whole.with_name(f"{whole.name}.p")
-    if partials.is_dir():
-        shutil.rmtree(partials)
-    whole.unlink(missing_ok=True)
-    RealDisk(whole.parent).sync(".")
+    member = next(m for m in fleet.members(home) if m.origin == item.sink)
+    remove(member.folder, item.id)
+
+
+def remove(folder: Path, path: str) -> None:
+    """Remove a bundle of the log in `folder`, and what it was before it was whole."""
+    above, _, _ = path.rpartition("/")
+    with suppress(FileNotFoundError), safely.opened(folder, above):
+        for each in (f"{path}.p", path):
+            safely.remove(folder, each)
+        RealDisk(folder / above).sync(".")
