@@ -87,7 +87,7 @@ check: setup-all ## Lint, types, import contracts, generated files, docs: all th
 WORKERS ?= 1
 test: check ## Run make check and every test (WORKERS=2: over two processes)
 	@tests/tools/prerequisites.sh
-	$(BIN)/python -m pytest $(if $(filter-out 1,$(WORKERS)),-n $(WORKERS) --dist loadgroup --no-loadscope-reorder) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(if $(filter-out 1,$(WORKERS)),-n $(WORKERS) --dist loadscope --no-loadscope-reorder) $(PYTEST_ARGS)
 
 bench: setup-all ## Run every benchmark; figures and ratios go to bench/out/
 	@for name in $$($(BIN)/python -m bench --list); do $(BIN)/python -m bench $$name; done

@@ -5,31 +5,45 @@ started, no two files do it at a time. One process alone takes everything in the
 """
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-TESTS = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 FIRST = ("hosts", "engines")
 """The longest groups are begun first, so that none is left over for the end."""
+STARTS_AN_ENGINE = ("mark.engine", "tests.gateway.tiny")
+"""What such a file says."""
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
-    starting = {item.path for item in items if item.get_closest_marker("engine")}
-    groups = {item.path: _group(item.path, starting) for item in items}
-    items.sort(key=lambda item: _turn(groups[item.path]))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
-
-
-def _group(path: Path, starting: set[Path]) -> str:
-    file = path.relative_to(TESTS)
-    if file.parts[0] == "hosts":
+@cache
+def group_of(file: str) -> str:
+    """The tests that one worker takes as a whole, by a file's path from the root of the tree."""
+    path = Path(file)
+    if path.parts[:2] == ("tests", "hosts"):
         return "hosts"
-    return "engines" if path in starting else str(file)
+    text = (ROOT / path).read_text()
+    return "engines" if any(said in text for said in STARTS_AN_ENGINE) else file
+
+
+class ByGroup(LoadScopeScheduling):
+    """Sends each group to one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid.partition("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Whatever `--dist` says: a file that is split makes what it shares twice."""
+    return ByGroup(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The same order in every worker."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: _turn(group_of(str(item.path.relative_to(ROOT)))))
 
 
 def _turn(group: str) -> int:

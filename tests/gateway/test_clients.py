@@ -18,11 +18,9 @@ import pytest
 
 from sovereign.engines.callids import is_short
 from sovereign.settings import AliasSettings
-from tests.engines.running import Running, free_port, running
-from tests.engines.test_vllm import ENGINE, spec_of
+from tests.engines.running import Running
 from tests.gateway.web import Web, web
-from tests.needs import need
-from tests.tools import clients, vllm_cpu
+from tests.tools import clients
 
 PROGRAM = Path(__file__).with_name("mistral_tools.py")
 MODEL = "tiny-mixtral"
@@ -32,19 +30,8 @@ pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(scope="module")
-def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    lacking = vllm_cpu.missing()
-    need(not lacking, f"vLLM's CPU build needs {', '.join(lacking)}", "make setup-all")
-    program, folder = vllm_cpu.program(), tmp_path_factory.mktemp("v")
-    script = Path(__file__).parents[1] / "tools" / "tiny_mixtral.py"
-    words = [str(program.with_name("python")), "-I", str(script), str(folder / "weights")]
-    subprocess.run(words, check=True, capture_output=True, timeout=180)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SOVEREIGN_VLLM", str(program))
-        found = ENGINE.find()
-    spec = spec_of(folder, found, model=folder / "weights", port=free_port())
-    with running(ENGINE, spec, ready_within_s=240) as it:
-        yield it
+def vllm(long_vllm: Running) -> Running:
+    return long_vllm
 
 
 @pytest.fixture(scope="module")

@@ -21,13 +21,13 @@ import pytest
 from sovereign.engines import ENGINES, LaunchSpec
 from sovereign.engines.llamacpp import packaged_model
 from tests.engines.running import Running, free_port, running
+from tests.gateway.conftest import LONG
 from tests.gateway.reachable import reachable
 from tests.gateway.site import Site, site, until
-from tests.gateway.tiny import at, started
+from tests.gateway.tiny import at
 from tests.simulated.engine import MODEL
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-CONTEXT = 2048
 WITHIN_S = 20
 """For a machine under load; how quick it is on a quiet one is a measurement, not a test."""
 
@@ -73,7 +73,7 @@ def smol(folder: Path) -> LaunchSpec:
         served_name=MODEL,
         host="127.0.0.1",
         port=free_port(),
-        context=CONTEXT,
+        context=LONG,
         state_dir=folder,
     )
 
@@ -87,8 +87,8 @@ def watched(
         with running(ENGINES["llamacpp"], smol(folder), ready_within_s=60) as it:
             yield Watched(it, "llamacpp:requests_processing", "llamacpp:tokens_predicted_total")
         return
-    with started("vllm", folder, context=CONTEXT) as it:
-        yield Watched(it, "vllm:num_requests_running", "vllm:generation_tokens_total")
+    it = request.getfixturevalue("long_vllm")
+    yield Watched(it, "vllm:num_requests_running", "vllm:generation_tokens_total")
 
 
 def long(model: str, stream: bool) -> bytes:
