@@ -37,6 +37,7 @@ SovereignError
     PlannerUnavailable        planner-unavailable
     StandbyUnreachable        standby-unreachable
     DrillRunning              drill-running
+    FirewallUnreadable        firewall-unreadable
   Broken                    our own rule does not hold; stop and look           exit 70
     JournalDamaged            journal-damaged
     HistorySplit              history-split
@@ -303,6 +304,12 @@ class DrillRunning(Unavailable):
     """Another drill runs on this site. Nothing was done."""
 
     code = "drill-running"
+
+
+class FirewallUnreadable(Unavailable):
+    """The firewall of this host could not be read, or does not take what it was given."""
+
+    code = "firewall-unreadable"
 
 
 class Broken(SovereignError):

@@ -353,6 +353,11 @@ RECORD_TYPES: dict[str, RecordType] = {
     "place-declared": RecordType(
         "evidence", "The operator said where this host is.", {"place": N, "country": N, "under": N}
     ),
+    "egress-pinned": RecordType(
+        "evidence",
+        "A name was resolved, and what it led to is what may be connected to from now on.",
+        {"name": N, "addresses": R, "before": R, "policy": N},
+    ),
 }
 _COMMON = {"v", "type", "at", "salt"}
 

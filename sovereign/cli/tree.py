@@ -53,6 +53,7 @@ def whole() -> typer.Typer:
         decide,
         deploy,
         drill,
+        egress,
         hold,
         issuer,
         keys,
@@ -101,6 +102,7 @@ def whole() -> typer.Typer:
     app.add_typer(witness.app, name="witness")
     app.add_typer(models.app, name="models")
     app.add_typer(drill.app, name="drill")
+    app.add_typer(egress.app, name="egress")
     app.add_typer(weights.app, name="weights")
     size.add_to(app)
     cost.add_to(app)

@@ -1,0 +1,249 @@
+"""`sovereign egress …`: what this site may connect to, and what it tried. Changes no firewall."""
+
+import difflib
+import pwd
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sovereign.cli.output import HomeOption, JsonFlag, give, home_of, policy_of, say, table
+from sovereign.egress import declared, firewall, flows, pins, ruleset, shapes
+from sovereign.egress.plan import Plan, plan
+from sovereign.egress.shapes import SERVICES, File, Unit
+from sovereign.policy import Policy
+from sovereign.registry import utcnow
+from sovereign.settings import Home
+
+app = typer.Typer(help="What this site may connect to, and what it tried.", no_args_is_help=True)
+KEPT_AS, KEPT_DAYS = "process-log", 30
+ADDRESSES_MAX_CHARS = 1000
+DestinationsOption = Annotated[
+    str, typer.Option("--destinations", help="Another egress.yaml, or - for standard input.")
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Everything a command here works with."""
+
+    home: Home
+    policy: Policy
+    said: File
+    declared: tuple[declared.Declared, ...]
+    pins: pins.Pins
+    plan: Plan
+    users: dict[Unit, str]
+
+    @property
+    def text(self) -> str:
+        kept = self.policy.retention.get(KEPT_AS)
+        days = kept.max_days if kept is not None and isinstance(kept.max_days, int) else KEPT_DAYS
+        return ruleset.text(self.plan, self.users, max(1, days), self.said.ssh_port)
+
+
+def _asked(home: Path | None, destinations: str = "") -> Asked:
+    where = home_of(home)
+    policy = policy_of(where)
+    if destinations == "-":
+        said = shapes.read_text(sys.stdin.buffer.read(), "standard input")
+    else:
+        said = shapes.read(Path(destinations) if destinations else where.root / shapes.FILE_NAME)
+    found = declared.of_site(where, policy, said, utcnow())
+    pinned = pins.read(where.root / pins.FILE_NAME)
+    return Asked(where, policy, said, found, pinned, plan(found, pinned), _users(said))
+
+
+def _users(said: File) -> dict[Unit, str]:
+    """Those of the site, else those of a managed host; none where services are one user."""
+    if said.users:
+        return dict(said.users)
+    found: dict[Unit, str] = {}
+    for unit in SERVICES:
+        with suppress(KeyError):
+            found[unit] = pwd.getpwnam(f"sovereign-{unit}").pw_name
+    return found
+
+
+@app.command("plan")
+def plan_(
+    destinations: DestinationsOption = "", home: HomeOption = None, as_json: JsonFlag = False
+) -> None:
+    """What would be opened, and what not and why. Exit 1 when something is refused, 3 on a gap."""
+    asked = _asked(home, destinations)
+    opened = [_opening(each) for each in asked.plan.openings]
+    gaps = [
+        {"dependency": g.dependency, "to": g.to, "why": g.why, "rule": g.rule, "found": g.found}
+        for g in asked.plan.gaps
+    ]
+    if as_json:
+        units = ruleset.drop_ins(asked.plan, asked.users)
+        give({"openings": opened, "gaps": gaps, "ruleset": asked.text, "drop_ins": units})
+    else:
+        columns = ("unit", "dependency", "to", "name")
+        table(columns, [[row[name] for name in columns] for row in opened])
+        for gap in gaps:
+            say(f"{gap['why']:<12}{gap['dependency']} {gap['to']} {gap['rule']}".rstrip())
+        if not asked.users:
+            say("services run as one user here: each may use what any of them may")
+    why = {gap.why for gap in asked.plan.gaps}
+    raise typer.Exit(1 if "refused" in why else 3 if why else 0)
+
+
+def _opening(each: Any) -> dict[str, str]:
+    return {
+        "unit": each.unit,
+        "dependency": each.dependency,
+        "to": each.to,
+        "name": each.name,
+    }
+
+
+@app.command("ruleset")
+def ruleset_(
+    destinations: DestinationsOption = "", home: HomeOption = None, as_json: JsonFlag = False
+) -> None:
+    """The table for `nft --file`, of what the plan opens. Nothing is loaded."""
+    asked = _asked(home, destinations)
+    if as_json:
+        units = ruleset.drop_ins(asked.plan, asked.users)
+        give({"ruleset": asked.text, "drop_ins": units})
+    else:
+        say(asked.text.rstrip())
+
+
+@app.command()
+def pin(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be pinned; write nothing.")
+    ] = False,
+    home: HomeOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Resolve the names of what is allowed and keep their addresses, with a record of each."""
+    asked = _asked(home)
+    names = declared.names(asked.declared)
+    resolved = pins.resolve(names)
+    changed = pins.changes(asked.pins, resolved)
+    silent = [name for name in names if not resolved[name]]
+    if not dry_run and changed:
+        _record(asked, changed)
+    kept = pins.renewed(asked.pins, names, resolved, utcnow())
+    if not dry_run and kept != asked.pins:
+        pins.write(asked.home.root / pins.FILE_NAME, kept)
+    if as_json:
+        give({"dry_run": dry_run, "pinned": [_change(c) for c in changed], "silent": silent})
+    else:
+        for each in changed:
+            say(f"{each.name}: {', '.join(each.now)} (before: {', '.join(each.pinned) or 'none'})")
+        for name in silent:
+            say(f"{name}: nothing answers; what was pinned stands")
+        say(f"{len(changed)} of {len(names)} names {'would be ' if dry_run else ''}pinned anew")
+    raise typer.Exit(3 if silent else 0)
+
+
+def _record(asked: Asked, changed: tuple[pins.Change, ...]) -> None:
+    """Recorded before they are in force."""
+    from sovereign.cli.audit_args import deployed
+    from sovereign.supervisor.deployment import operator_trail
+
+    deployed(asked.home.root)
+    with operator_trail(asked.home, ("evidence",)) as log:
+        for each in changed:
+            log.record(
+                "egress-pinned",
+                name=each.name,
+                addresses=" ".join(each.now)[:ADDRESSES_MAX_CHARS],
+                before=" ".join(each.pinned)[:ADDRESSES_MAX_CHARS],
+                policy=asked.policy.digest,
+            ).result()
+
+
+def _change(each: pins.Change) -> dict[str, object]:
+    return {"name": each.name, "before": list(each.pinned), "now": list(each.now)}
+
+
+@app.command()
+def diff(home: HomeOption = None, as_json: JsonFlag = False) -> None:
+    """Names that lead elsewhere than pinned, and how the loaded rules differ. Exit 1 if any."""
+    asked = _asked(home)
+    changed = pins.changes(asked.pins, pins.resolve(declared.names(asked.declared)))
+    missing = firewall.lacking()
+    lines = [] if missing else _differences(asked)
+    if as_json:
+        names = [_change(each) for each in changed]
+        give({"names": names, "ruleset": lines, "unknown": missing})
+    else:
+        for each in changed:
+            added, gone = " +".join(("", *each.added)), " -".join(("", *each.gone))
+            say(f"{each.name}:{added}{gone}")
+        for line in lines:
+            say(line)
+        for lack in missing:
+            say(f"unknown  the loaded ruleset cannot be read: it lacks {lack}")
+    raise typer.Exit(1 if changed or lines else 3 if missing else 0)
+
+
+def _differences(asked: Asked) -> list[str]:
+    """`+` is in the plan and not loaded, `-` is loaded and not in the plan."""
+    there, wanted = firewall.loaded() or (), firewall.as_loaded(asked.text)
+    return [line for line in difflib.ndiff(there, wanted) if line[0] in "+-"]
+
+
+@app.command()
+def check(home: HomeOption = None, as_json: JsonFlag = False) -> None:
+    """Whether this host enforces exactly the plan. Asks no resolver. Exit 3 where it cannot see."""
+    asked = _asked(home)
+    firewall.need()
+    lines = _differences(asked)
+    gaps = [f"{gap.dependency}: {gap.why}" for gap in asked.plan.gaps]
+    if as_json:
+        give({"enforced": not lines, "ruleset": lines, "gaps": gaps})
+    else:
+        say("the plan is enforced" if not lines else "the loaded rules are not the plan")
+        for line in (*lines, *gaps):
+            say(f"  {line}")
+    raise typer.Exit(1 if lines else 3 if gaps else 0)
+
+
+@app.command()
+def report(
+    names: Annotated[
+        bool,
+        typer.Option("--names", help="Resolve the names of the policy, to say whom."),
+    ] = False,
+    home: HomeOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What was tried since the rules were loaded, against what is declared. Exit 1 on a finding."""
+    asked = _asked(home)
+    units = {_uid(user): str(unit) for unit, user in asked.users.items()}
+    opened, denied = firewall.tries("opened"), firewall.tries("denied")
+    found = flows.compare(asked.plan, opened, denied, units, _known(asked.policy, resolve=names))
+    rows = [{name: getattr(each, name) for name in flows.Flow.__slots__} for each in found]
+    if as_json:
+        give({"flows": rows})
+    else:
+        columns = ("verdict", "unit", "user", "dependency", "to", "packets", "outcome")
+        table(columns, [[row[name] for name in columns] for row in rows])
+    raise typer.Exit(1 if any(each.verdict == flows.FINDING for each in found) else 0)
+
+
+def _uid(user: str) -> int:
+    return int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
+
+
+def _known(policy: Policy, *, resolve: bool) -> dict[str, str]:
+    """Which dependency of the policy an address is, as far as its file says or its name leads."""
+    hosts: dict[str, str] = {}
+    for each in policy.dependencies.values():
+        for address in each.addresses:
+            hosts.setdefault(address.rpartition(":")[0].strip("[]"), each.id)
+    found = {host: name for host, name in hosts.items() if shapes.network_of(host) is not None}
+    if resolve:
+        led = pins.resolve(host for host in hosts if host not in found)
+        found |= {address: hosts[name] for name, to in led.items() for address in to}
+    return found
