@@ -71,6 +71,11 @@ EVENTS: dict[str, Event] = {
     "plan-stale": Event(
         "controller", "The registry changed meanwhile; nothing was done.", ("generation",)
     ),
+    "licences-unreadable": Event(
+        "controller",
+        "What was acknowledged cannot be read: it counts for nothing; the next round tries again.",
+        ("exception",),
+    ),
     "registry-busy": Event("controller", "The next round tries again.", ("exception",)),
     "metrics-address-taken": Event(
         "controller", "Its metrics cannot be read; it tries again.", ("address", "reason")

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
+
 from infra import offers, pulumi_cli
 from infra import stack as stacks
 from infra.guard.rules import Judgement, judge_place
@@ -22,7 +24,9 @@ from infra.resolve import machine_hosts, memory_needed_gb, model_of, site
 from infra.shapes import Offer, Site
 from infra.stack import Stack
 from infra.state_backend import backend_of, judge_backend
+from sovereign import licence
 from sovereign import policy as policies
+from sovereign.acknowledged import standing_or_none
 from sovereign.audit.record import written
 from sovereign.errors import ResidencyRefused
 from sovereign.policy import THIS_HOST, Policy
@@ -31,7 +35,6 @@ from sovereign.settings import Home
 
 HOURS_A_MONTH = 730
 LOOPBACK = "127.0.0.1"
-LICENCE_RULE = "licence"
 CLOUDS_MADE = ("scaleway",)
 """Clouds in which a plan makes something, so that the engine is needed."""
 
@@ -114,7 +117,7 @@ def make(name: str, home: Home, say: _SAY, folder: Path = stacks.FOLDER) -> Plan
     policy = policies.load(home.policies, stack.profile, home.own_places)
     now = datetime.now(UTC)
     shop = offers.shop(stack.cloud) if stack.cloud in offers.CLOUDS else None
-    plan = _begin(name, stack, policy, shop, now)
+    plan = _begin(name, stack, policy, shop, now, home)
     plan.answers += _backend(stack, policy, now)
     plan.answers += _machines(policy, plan.site, now)
     if stack.cloud in CLOUDS_MADE:
@@ -146,29 +149,43 @@ def _backend(stack: Stack, policy: Policy, now: datetime) -> tuple[Judgement, ..
 
 
 def _begin(
-    name: str, stack: Stack, policy: Policy, shop: offers.Shop | None, now: datetime
+    name: str,
+    stack: Stack,
+    policy: Policy,
+    shop: offers.Shop | None,
+    now: datetime,
+    home: Home,
 ) -> Plan:
     model = model_of(policy, stack.model)
-    licence = policy.licences.get(model.licence_terms)
-    serve = licence.serve if licence else "no"
+    terms = licence.decide(policy, model.id, _standing(stack, home, policy, model.id), now)
     plan = Plan(
         stack=stack,
         site=site(name, stack, policy, shop),
         policy=policy.digest,
         needed_gb=memory_needed_gb(model, stack.precision),
-        licence=f"{model.licence} ({model.licence_terms}), serve: {serve}",
+        licence=_said(terms),
         cost=None,
         dependencies=tuple(_dependencies(policy, now)),
     )
     if shop is not None:
         plan.accepted = tuple(_accepted(policy, shop, now))
     plan.cost = _cost(plan.site.offer, plan.site.nodes)
-    if serve == "no":
-        because = licence.because if licence else "Nobody has said whether these terms may serve."
-        plan.answers.append(
-            Judgement(model.id, "model", "", "weights", "process", False, LICENCE_RULE, because, "")
-        )
+    if not terms.allowed:
+        asked = (model.id, "model", "", "weights", "process", False)
+        plan.answers.append(Judgement(*asked, terms.rule, terms.because, terms.found))
     return plan
+
+
+def _standing(stack: Stack, home: Home, policy: Policy, model: str) -> licence.Standing:
+    """What the stack is for, and what was acknowledged at the site that plans it."""
+    settings = msgspec.structs.replace(home.settings, environment=stack.environment)
+    return standing_or_none(Home(home.root, settings), policy, model)
+
+
+def _said(terms: licence.Decision) -> str:
+    """The licence on one line; where it refuses or warns, with what to do or to look at."""
+    more = terms.fix if not terms.allowed else terms.warning
+    return f"{terms.found}: {terms.verdict} in {terms.environment}{'; ' if more else ''}{more}"
 
 
 def _accepted(policy: Policy, shop: offers.Shop, now: datetime) -> Iterable[str]:

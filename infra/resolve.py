@@ -71,6 +71,7 @@ def site(name: str, stack: Stack, policy: Policy, shop: Shop | None) -> Site:
         model=model.id,
         engine=stack.engine,
         profile=stack.profile,
+        environment=stack.environment,
         allow_from=stack.allow_from,
         gateway_port=stack.gateway_port,
         disk_gb=stack.disk_gb,

@@ -50,6 +50,7 @@ class Site:
     model: str
     engine: str
     profile: str
+    environment: str
     allow_from: tuple[str, ...]
     gateway_port: int
     disk_gb: int
@@ -89,6 +90,7 @@ def inventory(site: Site, hosts: Iterable[Host]) -> dict[str, Any]:
         "sovereign_engine": site.engine,
         "sovereign_model": site.model,
         "sovereign_profile": site.profile,
+        "sovereign_environment": site.environment,
     }
     return {"all": {"children": {INVENTORY_GROUP: {"hosts": each, "vars": dict(told)}}}}
 

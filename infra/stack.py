@@ -80,6 +80,10 @@ class Stack(Part, frozen=True):
         Meta(description="Where Pulumi keeps its state: file, or s3://… at a known place."),
     ] = FILE_BACKEND
     profile: Annotated[Word, Meta(description="Residency profile of the policy.")] = "eea"
+    environment: Annotated[
+        Literal["production", "non-production"],
+        Meta(description="What it is for; licences allow less in production."),
+    ] = "production"
     machines: Annotated[
         tuple[Machine, ...], Meta(description="The machines you have; cloud static only.")
     ] = ()

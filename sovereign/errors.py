@@ -4,6 +4,7 @@ SovereignError
   Refused                   the policy forbids it; nothing was changed          exit 1
     ResidencyRefused          residency-refused
     DeclarationMissing        place-undeclared
+    LicenceRefused            licence-refused
     WeightsDiffer             weights-differ
     AuditFinding              audit-finding
     SubjectHeld               subject-held
@@ -110,6 +111,12 @@ class DeclarationMissing(Refused):
     """Something needs the operator's word about where this host stands, and it was not given."""
 
     code = "place-undeclared"
+
+
+class LicenceRefused(Refused):
+    """The terms of the weights do not let this model serve here. Nothing was changed."""
+
+    code = "licence-refused"
 
 
 class WeightsDiffer(Refused):

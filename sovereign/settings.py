@@ -362,6 +362,10 @@ class Settings(Section, frozen=True):
     place: Annotated[
         str, Meta(description="Code of the place this host is at; this-host: not declared.")
     ] = "this-host"
+    environment: Annotated[
+        Literal["production", "non-production"],
+        Meta(description="What this site is for; licences allow less in production."),
+    ] = "production"
     policies: Annotated[str, Meta(description="Policy folder; empty: the one shipped.")] = ""
     engine: EngineSettings = field(default_factory=EngineSettings)
     endpoints: Annotated[

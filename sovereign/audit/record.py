@@ -319,6 +319,25 @@ RECORD_TYPES: dict[str, RecordType] = {
         "A hold ended before it expired; the next retention run erases its copies.",
         {"hold": N, "approver": N},
     ),
+    "licence-acknowledged": RecordType(
+        "evidence",
+        "A role read the terms of a licence and answers for the use of a model until `expires_at`.",
+        {
+            "acknowledgement": N,
+            "model": N,
+            "licence": N,
+            "environment": N,
+            "approver": N,
+            "purpose": N,
+            "expires_at": T,
+            "policy": N,
+        },
+    ),
+    "licence-revoked": RecordType(
+        "evidence",
+        "An acknowledgement ended before it expired.",
+        {"acknowledgement": N, "model": N, "approver": N, "policy": N},
+    ),
     "plan-decision": RecordType(
         "evidence",
         "What the guard decided about a resource of a plan.",

@@ -21,6 +21,7 @@ from sovereign.cli.output import (
     write_file,
 )
 from sovereign.errors import BadInput
+from sovereign.licence import PRODUCTION, serves
 from sovereign.policy import Policy
 from sovereign.policy.shapes import ApiPrice, Figure, Model
 from sovereign.registry import utcnow
@@ -169,6 +170,7 @@ def licence(name: NameArgument, home: HomeOption = None, as_json: JsonFlag = Fal
     because = rule.because if rule else "nobody has said whether these terms may serve"
     if as_json:
         said = {"model": model.id, "licence": text, "serve": serve, "because": because}
+        said |= {"production": serves(rule, PRODUCTION)}
         give({**said, "acknowledgement": serve == "acknowledge"})
         raise typer.Exit(1 if serve == "no" else 0)
     say(f"{model.id}: {text.name} ({text.terms})")
@@ -181,11 +183,12 @@ def licence(name: NameArgument, home: HomeOption = None, as_json: JsonFlag = Fal
             "source": f"{text.source}, {text.checked_on} [{text.confidence}]",
             **({"note": text.note} if text.note else {}),
             "our rule": f"serve: {serve} (policies/rules/licences.yaml)",
+            "production": serves(rule, PRODUCTION),
             "because": because,
         }
     )
     if serve == "acknowledge":
-        say("Somebody must accept these terms, by name, for a purpose and until a day.")
+        say("A role must acknowledge these terms: sovereign licence acknowledge.")
     say("Self-assessment, not legal advice.")
     raise typer.Exit(1 if serve == "no" else 0)
 

@@ -58,6 +58,7 @@ def whole() -> typer.Typer:
         issuer,
         keys,
         keys_end,
+        licence,
         models,
         places,
         policy,
@@ -103,6 +104,7 @@ def whole() -> typer.Typer:
     app.add_typer(models.app, name="models")
     app.add_typer(drill.app, name="drill")
     app.add_typer(egress.app, name="egress")
+    app.add_typer(licence.app, name="licence")
     app.add_typer(weights.app, name="weights")
     size.add_to(app)
     cost.add_to(app)

@@ -6,6 +6,7 @@ import threading
 import time
 
 from sovereign import eventlog
+from sovereign.acknowledged import Reading
 from sovereign.audit.alive import Alive
 from sovereign.audit.trail import Trail
 from sovereign.controller.act import act
@@ -44,6 +45,7 @@ def serve(home: Home, policy: Policy) -> None:
         registry.remove_all_but(endpoint.id for endpoint in wanted(home, policy))
         retaining, watching = Retaining(home, policy, trail), Watching(home, trail)
         cosigning, exposed = Cosigning(home, policy), Exposed(home, policy, retaining, utcnow)
+        licences = Reading(home, policy)
         eventlog.emit("controller-started", policy=policy.digest)
         under = following(home, policy.digest)
         while not stop.is_set():
@@ -51,7 +53,7 @@ def serve(home: Home, policy: Policy) -> None:
                 stop.wait(chosen.interval_s)
                 continue
             began = time.monotonic()
-            run_round(home, policy, registry, trail, knock, look)
+            run_round(home, policy, registry, trail, knock, look, licences)
             exposed.note_round(utcnow(), time.monotonic() - began)
             watching.look(utcnow())
             retaining.run_when_due(utcnow())
@@ -83,14 +85,24 @@ def _is_in_force(under: Following) -> bool:
 
 
 def run_round(
-    home: Home, policy: Policy, registry: Registry, trail: Trail, knock: Knock, look: Look
+    home: Home,
+    policy: Policy,
+    registry: Registry,
+    trail: Trail,
+    knock: Knock,
+    look: Look,
+    licences: Reading | None = None,
 ) -> None:
-    """Observe, plan, act and record once. A registry that is busy is left for the next round."""
+    """Observe, plan, act and record once. A registry that is busy is left for the next round.
+
+    `licences` remembers what was acknowledged between rounds.
+    """
     try:
         snapshot = registry.snapshot()
         seen = observe(wanted(home, policy), knock, look)
         now = utcnow()
         touched = judge(policy, of_site(home, policy), now)
-        act(plan(policy, seen, snapshot, now, touched), registry, trail)
+        terms = (licences or Reading(home, policy)).standing(each.wanted.model for each in seen)
+        act(plan(policy, seen, snapshot, now, touched, licences=terms), registry, trail)
     except sqlite3.OperationalError as error:
         eventlog.emit("registry-busy", exception=type(error).__name__)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+import msgspec
+
+from sovereign import licence
 from sovereign.controller.observe import Seen, Wanted
 from sovereign.dependencies import Judged, first_refused
 from sovereign.engines import ENGINES
@@ -21,6 +24,8 @@ PERSONAL = "personal"
 """The class an endpoint is attested for: what may see this may see the lesser ones."""
 REFUSED = "residency-refused"
 """The one quarantine that a residency decision causes."""
+UNSAID = licence.Standing()
+"""A site that says nothing is in production, and nothing was acknowledged for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +66,24 @@ def plan(
     snapshot: Snapshot,
     now: datetime,
     dependencies: tuple[Judged, ...] = (),
+    *,
+    licences: licence.Standing = UNSAID,
 ) -> Plan:
     """Return the steps that bring the registry in line with what was seen.
 
-    `dependencies` are what every endpoint's requests touch besides it, each judged at `now`.
+    Args:
+        dependencies: what every endpoint's requests touch besides it, each judged at `now`.
+        licences: what the site is and what was acknowledged for it, for `licence.decide`.
     """
     shared = _shared_fault(policy, dependencies)
     standing = {endpoint.id: endpoint for endpoint in snapshot.endpoints}
     steps: list[Step] = []
     for sight in seen:
         decision = _attested_place(policy, sight, now)
-        fault = find_fault(sight, decision, shared)
+        terms = licence.decide(policy, sight.wanted.model, licences, now)
+        fault = find_fault(sight, decision, shared) or _licence_fault(terms)
         current = standing.get(sight.wanted.id)
-        for verb, endpoint in _changes(policy, sight, fault, current, now):
+        for verb, endpoint in _changes(policy, sight, fault, current, now, terms.until):
             rule = decision.rule if _is_about_place(verb, endpoint, current) else ""
             number, signal = len(steps) + 1, _signal(sight.wanted)
             steps.append(Step(number, verb, endpoint, signal, decision, rule))
@@ -91,12 +101,18 @@ Change = tuple[Literal["attest", "quarantine", "release"], Endpoint]
 
 
 def _changes(
-    policy: Policy, sight: Seen, fault: Fault | None, current: Endpoint | None, now: datetime
+    policy: Policy,
+    sight: Seen,
+    fault: Fault | None,
+    current: Endpoint | None,
+    now: datetime,
+    until: datetime | None,
 ) -> list[Change]:
+    """`until` is when what lets it serve ends by itself: it is vouched for no longer than that."""
     if fault is not None:
         quarantined = _endpoint(sight.wanted, current, fault)
         return [] if current == quarantined else [("quarantine", quarantined)]
-    renewed = _renewed(policy, sight.wanted, now)
+    renewed = _no_longer_than(until, _renewed(policy, sight.wanted, now))
     attested: list[Change] = [("attest", renewed)]
     if current is None or not current.is_fresh(now) or current.quarantine:
         released = current is not None and current.quarantine not in ("", "not-attested")
@@ -108,7 +124,10 @@ def _changes(
         renewed.place,
         renewed.models,
     )
-    return attested if changed or current.expires_at - now < half else []
+    if current.expires_at == until and not changed:
+        return []  # it is vouched for as long as it may be; saying so again would say nothing
+    too_long = until is not None and current.expires_at > until
+    return attested if changed or too_long or current.expires_at - now < half else []
 
 
 def find_fault(sight: Seen, decision: Decision, shared: Fault | None = None) -> Fault | None:
@@ -130,6 +149,19 @@ def find_fault(sight: Seen, decision: Decision, shared: Fault | None = None) -> 
     if shared is None and not sight.probe.ok:
         return Fault("engine-unhealthy", f"one-token probe: {sight.probe.reason}")
     return shared
+
+
+def _licence_fault(terms: licence.Decision) -> Fault | None:
+    """Its weights may not serve here, or not any more."""
+    if terms.allowed:
+        return None
+    return Fault(licence.CODE, f"{terms.rule}: {terms.found}")
+
+
+def _no_longer_than(until: datetime | None, endpoint: Endpoint) -> Endpoint:
+    if until is None or endpoint.expires_at is None:
+        return endpoint
+    return msgspec.structs.replace(endpoint, expires_at=min(endpoint.expires_at, until))
 
 
 def _shared_fault(policy: Policy, dependencies: tuple[Judged, ...]) -> Fault | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from sovereign.licence import PRODUCTION, serves
 from sovereign.policy import THIS_HOST, Policy
 from sovereign.policy.shapes import Licence, Limit, RetentionClass
 from sovereign.residency import Question, decide
@@ -25,11 +26,12 @@ _SERVES = ("no", "acknowledge", "yes")
 _SMALLER_IS_STRICTER = (
     *("publish_within_s", "attestation_valid_s", "witnesses.max_age_s", "timestamps.max_age_s"),
     *("changes.exception_max_days", "holds.max_days", "holds.records_max"),
+    "acknowledging.max_days",
 )
 _BIGGER_IS_STRICTER = ("witnesses.quorum", "changes.replayed_days")
 _SHORTER_IS_STRICTER = (
     *("reading.reasons", "changes.approvers", "changes.reasons"),
-    *("holds.approvers", "holds.bases"),
+    *("holds.approvers", "holds.bases", "acknowledging.approvers"),
 )
 _SAYS_NOTHING = ("because", "source", "decided", "describes", "note", "examples", "title")
 """Words for a reader; no answer depends on them."""
@@ -163,6 +165,13 @@ def _licences(old: Mapping[str, Licence], new: Mapping[str, Licence]) -> Iterato
         was = old[terms].serve if terms in old else "no"
         if _SERVES.index(licence.serve) > _SERVES.index(was):
             yield Loosening(f"weights under {terms} terms may serve", was, licence.serve)
+        before = serves(old.get(terms), PRODUCTION)
+        after = serves(licence, PRODUCTION)
+        if _SERVES.index(after) > _SERVES.index(before):
+            yield Loosening(f"weights under {terms} terms may serve in production", before, after)
+        known = set(old[terms].purposes) if terms in old else set()
+        for purpose in sorted(set(licence.purposes) - known if licence.serve != "no" else ()):
+            yield Loosening(f"{terms} terms may be accepted", "not for it", f"for {purpose}")
 
 
 def _limits(old: Policy, new: Policy) -> Iterator[Loosening]:
@@ -218,6 +227,7 @@ def _settings(old: Policy, new: Policy) -> Iterator[Loosening]:
 
 def _words(policy: Policy) -> dict[str, Any]:
     said = {**_bare(policy.audit), "holds": _bare(policy.holds)}
+    said["acknowledging"] = _bare(policy.acknowledging)
     found: dict[str, Any] = {}
     for name, value in said.items():
         inner = value if isinstance(value, dict) else {"": value}

@@ -129,7 +129,8 @@ def _judge(policy: Policy, data: str, model: str, endpoint: Endpoint, now: datet
         because = f"{decision.found}. {decision.because}"
         return _no(model, endpoint, "residency-refused", decision.rule, because, now)
     if endpoint.quarantine:
-        code = UNHEALTHY if endpoint.quarantine == UNHEALTHY else "endpoint-quarantined"
+        told = endpoint.quarantine in (UNHEALTHY, "licence-refused")
+        code = endpoint.quarantine if told else "endpoint-quarantined"
         return _no(model, endpoint, code, endpoint.quarantine, endpoint.reason, now)
     if not endpoint.is_fresh(now):
         because = f"the attestation of {endpoint.id} is not in force; is the controller running?"

@@ -34,6 +34,7 @@ STATUS = {
     "fim-not-enabled": 400,
     "fim-not-possible": 400,
     "residency-refused": 403,
+    "licence-refused": 403,
     "attestation-expired": 403,
     "endpoint-quarantined": 403,
     "too-many-requests": 429,

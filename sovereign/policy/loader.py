@@ -145,6 +145,7 @@ def _resolve(root: Path, files: Mapping[str, Any], profile: str) -> model.Policy
         controls=_by_id(root / "controls", _of(files, "controls/")),
         audit=files["rules/audit.yaml"],
         holds=files["rules/retention.yaml"].holds,
+        acknowledging=files["rules/licences.yaml"].acknowledging,
         limits=_limits(root, files),
         access=cedar.rules_of(files[ACCESS], files["access/cases.yaml"].cases),
     )

@@ -14,6 +14,7 @@ from datetime import date, timedelta
 
 from sovereign.policy.cedar import AccessRules
 from sovereign.policy.shapes import (
+    Acknowledging,
     Adequacy,
     Architecture,
     AuditFile,
@@ -122,6 +123,7 @@ class Policy:
     audit: AuditFile
     limits: LimitsFile
     holds: HoldRules | None = None
+    acknowledging: Acknowledging = field(default_factory=Acknowledging)
     access: AccessRules = field(default_factory=AccessRules)
     exceptions: tuple[SiteException, ...] = ()
 

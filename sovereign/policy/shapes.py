@@ -639,12 +639,39 @@ class DependenciesFile(Shape, frozen=True):
 
 
 class Licence(Shape, frozen=True):
-    """Whether weights under these terms may serve, and on what condition."""
+    """Whether weights under these terms may serve, and on what condition.
+
+    `production` is the answer for a site in production; left out, it is `yes` where `serve` is and
+    else `no`. `purposes` are what an acknowledgement of these terms may be for.
+    """
 
     terms: Literal["open", "modified", "research", "non-production"]
     serve: Literal["yes", "acknowledge", "no"]
     because: Text
     source: str = ""
+    production: Literal["", "yes", "acknowledge", "no"] = ""
+    purposes: tuple[Name, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what would be freer in production than elsewhere."""
+        order = ("no", "acknowledge", "yes")
+        if self.production and order.index(self.production) > order.index(self.serve):
+            raise ValueError(f"{self.terms}: production: {self.production} is freer than serve")
+        _refuse_doubles("purpose", list(self.purposes))
+
+
+class Acknowledging(Shape, frozen=True):
+    """Who may accept the terms of a licence for this organisation, and for how long at most.
+
+    Without approvers nobody can.
+    """
+
+    approvers: tuple[Name, ...] = ()
+    max_days: Annotated[int, Meta(ge=1, le=1827)] = 365
+
+    def __post_init__(self) -> None:
+        """Refuse two roles of one name."""
+        _refuse_doubles("approver", list(self.approvers))
 
 
 class LicencesFile(Shape, frozen=True):
@@ -652,6 +679,7 @@ class LicencesFile(Shape, frozen=True):
 
     version: Literal[1]
     licences: tuple[Licence, ...]
+    acknowledging: Acknowledging = field(default_factory=Acknowledging)
 
 
 class Limit(Shape, frozen=True):

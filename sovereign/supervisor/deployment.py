@@ -17,9 +17,10 @@ from typing import Any
 
 import msgspec
 
-from sovereign import door, fleet
+from sovereign import door, fleet, licence
 from sovereign import policy as policies
 from sovereign import settings as settings_files
+from sovereign.acknowledged import standing
 from sovereign.audit import trail
 from sovereign.audit.record import STREAMS
 from sovereign.audit.trail import WRITERS, Trail
@@ -107,6 +108,8 @@ def begin(root: Path, choices: Choices) -> Deployment:
     Raises:
         BadInput, DeclarationMissing, EngineMissing: these choices could not be served. The
             settings are as they were.
+        LicenceRefused: the terms of the weights do not let the model serve here. The settings are
+            as they were.
         ResidencyRefused: the declared place may not process personal data, so that the
             controller would never vouch for it. The settings are as they were.
     """
@@ -117,12 +120,24 @@ def begin(root: Path, choices: Choices) -> Deployment:
     new = not home.file.exists() or wanted != home.settings
     home = Home(home.root, wanted)
     _refuse_place(policy, wanted.place)
+    _refuse_licence(home, policy)
     engine.launch_spec(home, policy)
     if new:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(home.file, settings_files.render(wanted).encode())
     changed = ["settings"] if new else []
     return Deployment(home, choices, policy, _deployed(home), changed=changed)
+
+
+def _refuse_licence(home: Home, policy: Policy) -> None:
+    """Before anything is looked for; a model that nobody described is refused by `launch_spec`."""
+    if home.settings.engine.model in policy.models:
+        licence.refuse(_licence(home, policy), what="nothing was started")
+
+
+def _licence(home: Home, policy: Policy) -> licence.Decision:
+    model = home.settings.engine.model
+    return licence.decide(policy, model, standing(home, policy, model), utcnow())
 
 
 def _refuse_place(policy: Policy, place: str) -> None:
@@ -179,7 +194,9 @@ def find_engine(deployment: Deployment) -> str:
     spec = engine.launch_spec(deployment.home, deployment.policy)
     digest = engine.check_weights(deployment.home, deployment.policy, spec)
     name = deployment.home.settings.engine.name
-    return f"{name} {spec.found.version}, {spec.served_name} {digest[:19]}…"
+    warning = _licence(deployment.home, deployment.policy).warning
+    noted = f"; {warning}" if warning else ""
+    return f"{name} {spec.found.version}, {spec.served_name} {digest[:19]}…{noted}"
 
 
 def create_logs(deployment: Deployment) -> str:

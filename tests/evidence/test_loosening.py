@@ -100,6 +100,33 @@ def test_the_same_policy_allows_no_more_than_itself(shipped: Policy) -> None:
             set(),
         ),
         (
+            "rules/licences.yaml",
+            (
+                'production: "no"\n    purposes: [research]',
+                "production: acknowledge\n    purposes: [research]",
+            ),
+            {"weights under research terms may serve in production"},
+            set(),
+        ),
+        (
+            "rules/licences.yaml",
+            ("purposes: [research]", "purposes: [research, sales]"),
+            {"research terms may be accepted"},
+            set(),
+        ),
+        (
+            "rules/licences.yaml",
+            ("max_days: 365", "max_days: 400"),
+            {"acknowledging.max_days"},
+            set(),
+        ),
+        (
+            "rules/licences.yaml",
+            ("approvers: [legal-counsel,", "approvers: [anybody, legal-counsel,"),
+            {"acknowledging.approvers"},
+            set(),
+        ),
+        (
             "rules/data.yaml",
             ("id: personal\n    personal: true", "id: personal\n    personal: false"),
             {"class personal"},

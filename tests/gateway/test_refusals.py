@@ -183,6 +183,7 @@ CASES: dict[str, Case] = {
     "residency-refused": with_endpoint(place="aws:eu-central-1"),
     "attestation-expired": with_endpoint(expires_at=utcnow() - timedelta(seconds=1)),
     "endpoint-quarantined": with_endpoint(quarantine="telemetry-on", reason="a switch is off"),
+    "licence-refused": with_endpoint(quarantine="licence-refused", reason="it ended"),
     "too-many-requests": one_too_many,
     **LIMITING,
     "engine-refused": with_script({"error": {"message": "too long"}}, 400),
@@ -206,6 +207,7 @@ DECIDED_NO = {
     "residency-refused": "personal-data-stays-in-eea",
     "attestation-expired": "attestation-is-fresh",
     "endpoint-quarantined": "telemetry-on",
+    "licence-refused": "licence-refused",
 }
 """Refusals that are decisions, with the rule that gave each; they are records of their own."""
 BROKEN_OFF = {

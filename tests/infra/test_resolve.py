@@ -105,4 +105,5 @@ def test_the_inventory_says_how_to_reach_each_machine_and_what_it_is_for(eea):
         "sovereign_engine": "vllm",
         "sovereign_model": MIXTRAL,
         "sovereign_profile": "eea",
+        "sovereign_environment": "production",
     }
