@@ -194,7 +194,7 @@ class Gateway:
 
     def _start(self) -> None:
         bounds = self.home.settings.gateway
-        upstreams = Upstreams(bounds.concurrency_max, bounds.engine_idle_timeout_s)
+        upstreams = Upstreams(bounds.engine_idle_timeout_s)
         replicas = Replicas(self.policy, self.home.settings.balance)
         entitling = Entitling(self.policy)
         limits = limit.opened(self.home, self.policy, self.names, self._recording)

@@ -16,7 +16,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,7 +36,7 @@ from sovereign.gateway.records import Ending, Recording
 from sovereign.gateway.refusal import Denied
 from sovereign.gateway.replicas.seats import Replicas, Seat
 from sovereign.gateway.seen.course import Course
-from sovereign.gateway.upstream import Answer, NotSent, Upstreams
+from sovereign.gateway.upstream import Answer, Exchange, NotSent, Upstreams
 from sovereign.gateway.view import View
 from sovereign.keystore import Key
 from sovereign.policy import Policy
@@ -332,9 +332,7 @@ async def _proxy(bench: Bench, call: Call, admitted: Admitted) -> None:
             await _whole(bench, call, admitted, answer, sent, labels)
 
 
-def _ask(
-    bench: Bench, call: Call, endpoint: Endpoint, upstream: Upstream
-) -> AbstractAsyncContextManager[Answer]:
+def _ask(bench: Bench, call: Call, endpoint: Endpoint, upstream: Upstream) -> Exchange:
     """Send it, now that it has its turn."""
     call.course.was_asked()
     return bench.upstreams.post(endpoint.address, upstream)
@@ -381,7 +379,7 @@ async def _pump(
         Denied: the engine said too much, nonsense, an error, or broke off.
     """
     size = 0
-    async for data in answer.chunks():
+    while data := await answer.piece():
         size += len(data)
         if size > bench.bounds.answer_max_bytes:
             raise Denied("answer-too-large", "the answer is too large")

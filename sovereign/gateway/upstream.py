@@ -1,18 +1,21 @@
 """Send a translated request to an engine on this host or its private network.
 
-One connection pool, no redirects, no cookies, no proxy from the environment, no header of
-the client's: what the engine sees is the body the adapter made and nothing else.
+No redirects, no cookies, no proxy from the environment, no header of the client's: what the
+engine sees is the body the adapter made and nothing else. Connections are kept for the next call
+(`wire.py`); there are never more than there are calls.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections import deque
+from functools import lru_cache
+from types import TracebackType
 
-import aiohttp
 import msgspec
 
 from sovereign.engines import Upstream
 from sovereign.gateway.refusal import Denied
 from sovereign.gateway.replicas.silence import Silence
+from sovereign.gateway.wire import Wire, WireBroken
 
 CONNECT_TIMEOUT_S = 3
 KEPT_IDLE_S = 3
@@ -20,7 +23,7 @@ KEPT_IDLE_S = 3
 is just being closed is lost."""
 ERROR_MAX_BYTES = 16_384
 MESSAGE_MAX_CHARS = 500
-WHOLE, STREAM = ("application/json",), ("text/event-stream", "application/x-ndjson")
+WHOLE, STREAM = (b"application/json",), (b"text/event-stream", b"application/x-ndjson")
 """What engines call a whole answer, and a streamed one."""
 
 
@@ -34,10 +37,14 @@ class NotSent(Denied):
 class Answer:
     """An engine's answer whose body has not been read yet."""
 
-    def __init__(self, response: aiohttp.ClientResponse, idle_timeout_s: float) -> None:
-        self._response = response
+    __slots__ = ("_began", "_idle_timeout_s", "_silence", "_wire", "status")
+
+    def __init__(self, wire: Wire, idle_timeout_s: float) -> None:
+        self._wire = wire
         self._idle_timeout_s = idle_timeout_s
-        self.status = response.status
+        self._began = False
+        self._silence: Silence | None = None
+        self.status = wire.status
 
     def refuse_other(self, *, stream: bool) -> None:
         """Be sure that it is of the kind that was asked for.
@@ -45,8 +52,7 @@ class Answer:
         Raises:
             Denied: a page, a picture, a whole answer where a stream was asked for.
         """
-        said = self._response.headers.get("content-type", "").lower()
-        if not said.startswith(STREAM if stream else WHOLE):
+        if not self._wire.content_type.lower().startswith(STREAM if stream else WHOLE):
             raise Denied("engine-failed", "the engine's answer is of another kind")
 
     async def read(self, max_bytes: int) -> bytes:
@@ -57,36 +63,44 @@ class Answer:
         """
         parts: list[bytes] = []
         size = 0
-        async for data in self.chunks():
+        while data := await self.piece():
             size += len(data)
             if size > max_bytes:
                 raise Denied("answer-too-large", f"the answer is over {max_bytes} bytes")
             parts.append(data)
         return b"".join(parts)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. How long it takes to begin is for the caller to bound.
+    async def piece(self) -> bytes:
+        """What came of the body since the last piece; nothing once it is over. How long it takes
+        to begin is for the caller to bound.
 
         Raises:
             Denied: the engine broke off, or fell silent for too long once it had begun.
         """
-        content, silence = self._response.content, None
+        waits = self._began and self._wire.waits
+        if waits:
+            self._listen()
         try:
-            async for data in content.iter_any():
-                if silence is not None:
-                    silence.heard()
-                yield data
-                if silence is not None:
-                    silence.waits()
-                elif not content.at_eof():
-                    silence = Silence(self._idle_timeout_s, self._response.close)
-        except (aiohttp.ClientError, OSError):
-            if silence is not None and silence.over:
+            data = await self._wire.piece()
+        except WireBroken:
+            if self._silence is not None and self._silence.over:
                 raise Denied("engine-timed-out", "the engine fell silent in its answer") from None
             raise Denied("engine-failed", "the engine broke off its answer") from None
-        finally:
-            if silence is not None:
-                silence.end()
+        if waits and self._silence is not None:
+            self._silence.heard()
+        self._began = True
+        return data
+
+    def _listen(self) -> None:
+        if self._silence is None:
+            self._silence = Silence(self._idle_timeout_s, self._wire.cut)
+        else:
+            self._silence.waits()
+
+    def end(self) -> None:
+        """Nobody reads on."""
+        if self._silence is not None:
+            self._silence.end()
 
     async def message(self) -> str:
         """The engine's own words for refusing, cut short; they go to the client only."""
@@ -100,47 +114,127 @@ class Answer:
 
 
 class Upstreams:
-    """The pool. Open it inside the running event loop; close it at the end."""
+    """The connections to engines. Used inside one running event loop; close it at the end."""
 
-    def __init__(self, connections_max: int, idle_timeout_s: float) -> None:
+    def __init__(self, idle_timeout_s: float) -> None:
         """`idle_timeout_s` is how long an engine that has begun to answer may say nothing."""
-        self._idle_timeout_s = idle_timeout_s
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=connections_max, use_dns_cache=False, keepalive_timeout=KEPT_IDLE_S
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-            trust_env=False,
-            auto_decompress=False,
-            headers={"accept-encoding": "identity", "user-agent": "sovereign"},
-        )
+        self.idle_timeout_s = idle_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._free: dict[str, deque[Wire]] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
 
-    @asynccontextmanager
-    async def post(self, address: str, upstream: Upstream) -> AsyncIterator[Answer]:
+    def post(self, address: str, upstream: Upstream) -> "Exchange":
         """Send it; the answer's connection is given back when the block ends.
 
         Raises:
             NotSent: nobody takes a connection at `address`. Nothing was sent.
             Denied: nothing answers there, or what it says is not HTTP.
         """
-        request = self._session.post(
-            f"http://{address}{upstream.path}",
-            data=msgspec.json.encode(upstream.body),
-            headers={"content-type": "application/json"},
-            allow_redirects=False,
-        )
+        return Exchange(self, address, upstream)
+
+    async def take(self, address: str) -> Wire:
+        """A connection that nobody uses: the one that was used last, or a new one.
+
+        Raises:
+            NotSent: nobody takes one.
+        """
+        free = self._free.get(address)
+        oldest = self._loop.time() - KEPT_IDLE_S
+        while free:
+            wire = free.pop()
+            if wire.is_reusable and wire.free_since > oldest:
+                return wire
+            wire.cut()
+        host, _, port = address.rpartition(":")
         try:
-            response = await request
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                _, wire = await self._loop.create_connection(
+                    lambda: Wire(self._loop), host.strip("[]"), int(port)
+                )
+        except (OSError, TimeoutError):
             raise NotSent from None
-        except aiohttp.ClientConnectionError:  # also when it went away with our request
-            raise Denied("engine-unhealthy", "the engine does not answer") from None
-        except (aiohttp.ClientError, OSError):
-            raise Denied("engine-failed", "the engine broke off the exchange") from None
-        async with response:
-            yield Answer(response, self._idle_timeout_s)
+        return wire
+
+    def give_back(self, address: str, wire: Wire) -> None:
+        """Keep it for the next call, for a while, or hang up."""
+        if not wire.is_reusable:
+            wire.cut()
+            return
+        wire.free_since = self._loop.time()
+        free = self._free.get(address)
+        if free is None:
+            free = self._free[address] = deque()
+        free.append(wire)
+        if self._sweeping is None:
+            self._sweeping = self._loop.call_later(KEPT_IDLE_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Hang up those that nobody has used for too long."""
+        oldest = self._loop.time() - KEPT_IDLE_S
+        for address, free in list(self._free.items()):
+            while free and free[0].free_since <= oldest:
+                free.popleft().cut()
+            if not free:
+                del self._free[address]
+        again = self._loop.call_later(KEPT_IDLE_S, self._sweep) if self._free else None
+        self._sweeping = again
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self._session.close()
+        """Close every connection that nobody uses."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for free in self._free.values():
+            while free:
+                free.pop().cut()
+
+
+class Exchange:
+    """One request and its answer, for as long as the block runs."""
+
+    __slots__ = ("_address", "_answer", "_upstream", "_upstreams", "_wire")
+
+    def __init__(self, upstreams: Upstreams, address: str, upstream: Upstream) -> None:
+        self._upstreams = upstreams
+        self._address = address
+        self._upstream = upstream
+
+    async def __aenter__(self) -> Answer:
+        body = msgspec.json.encode(self._upstream.body)
+        head = b"%s%d\r\n\r\n" % (_head(self._address, self._upstream.path), len(body))
+        self._wire = wire = await self._upstreams.take(self._address)
+        try:
+            wire.ask(head + body)
+            await wire.head()
+        except WireBroken as broken:  # also when it went away with our request
+            wire.cut()
+            if broken.began:
+                raise Denied("engine-failed", "the engine broke off the exchange") from None
+            raise Denied("engine-unhealthy", "the engine does not answer") from None
+        except BaseException:
+            wire.cut()
+            raise
+        self._answer = Answer(wire, self._upstreams.idle_timeout_s)
+        return self._answer
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._answer.end()
+        self._upstreams.give_back(self._address, self._wire)
+
+
+@lru_cache(maxsize=1024)
+def _head(address: str, path: str) -> bytes:
+    """All of a request's head that does not depend on its body."""
+    fields = (
+        f"host: {address}",
+        "accept: */*",
+        "accept-encoding: identity",
+        "user-agent: sovereign",
+        "content-type: application/json",
+        "content-length: ",
+    )
+    return "\r\n".join((f"POST {path} HTTP/1.1", *fields)).encode()

@@ -310,7 +310,7 @@ GARBAGE: dict[str, tuple[Script, str]] = {
         "engine-failed",
     ),
     "a long status line": (saying(head(status="200 " + CANARY * 100_000)), "engine-failed"),
-    "informing without end": (saying(FLOOD, FLOOD), "engine-unhealthy"),
+    "informing without end": (saying(FLOOD, FLOOD), "engine-failed"),
     "a compressed bomb": (saying(head(JSON, "content-encoding: gzip"), BOMB), "engine-failed"),
     "chunks that are none": (
         saying(head(JSON, SSE, "transfer-encoding: chunked"), f"{CANARY}\r\n".encode()),
@@ -439,12 +439,26 @@ async def test_a_line_without_end_is_left_at_the_bound(tmp_path: Path) -> None:
         assert taken[0] < 4 * EVENT_MAX_BYTES
 
 
-async def test_informing_without_end_is_left_when_time_is_up(tmp_path: Path) -> None:
-    """A hundred and a hundred more are no answer, and the gateway goes on for the others."""
+async def test_a_flood_of_informing_is_left_at_the_bound(tmp_path: Path) -> None:
+    """A hundred and a hundred more are no answer, and cost the time in which others are served."""
 
     async def script(exchange: Exchange) -> None:
         while not exchange.gone.is_set():
             await exchange.say(FLOOD)
+
+    async with engine(script) as it, site(tmp_path, it.address, request_timeout_s=60) as ours:
+        reply = await ours.chat()
+        assert (reply.status, reply.error["code"]) == (502, "engine-failed")
+        assert await it.asked[0].hung_up()
+
+
+async def test_informing_now_and_then_without_end_is_left_when_time_is_up(tmp_path: Path) -> None:
+    """It is within every bound but that one, and the gateway goes on for the others."""
+
+    async def script(exchange: Exchange) -> None:
+        while not exchange.gone.is_set():
+            await exchange.say(FLOOD[:25])
+            await asyncio.sleep(0.05)
 
     async with engine(script) as it, site(tmp_path, it.address, request_timeout_s=1) as ours:
         task = asyncio.create_task(ours.chat())
