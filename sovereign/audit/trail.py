@@ -266,10 +266,18 @@ class Trail:
         Raises:
             RecordInvalid, LogUnwritable: as `record`.
         """
+        return await self.later(kind, **fields)
+
+    def later(self, kind: str, **fields: str | int) -> "asyncio.Future[Recorded]":
+        """As `record`, for the running loop: the record is on its way, whoever awaits it or not.
+
+        Raises:
+            RecordInvalid, LogUnwritable: as `record`.
+        """
         target = self._target(kind)
         waiter = _Awaited(target.origin, self._inbox_here())
         target.append(kind, fields, waiter)
-        return await waiter.future
+        return waiter.future
 
     def _inbox_here(self) -> _Inbox:
         """That of the running loop; a process has one loop at a time."""

@@ -5,12 +5,13 @@ anything else (`while_client_stays`), so that an engine stops working for nobody
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from time import perf_counter
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from sovereign.engines.contract import Dialect
+from sovereign.gateway.presence import HOOK, Presence, Received
 from sovereign.gateway.refusal import Denied
 from sovereign.gateway.seen.course import Course
 from sovereign.keystore.certificate import ClientCertificate
@@ -41,10 +42,10 @@ class Call:
     decision about it, once there is one. `route` is the route of its path as the gateway writes
     it, never the client's words, and "" for a path that is none; `item` is what the client wrote
     for the route's variable. `certificate` is what a verified TLS client showed; `token_subject`
-    the data subject a verified token names, "" before that and without one. `hold` is what the
-    call has taken of limits, and `labels` the headers that every answer to it has, errors too.
-    `dialect` is `openai` for OpenAI's own clients, on OpenAI's own routes, and for whoever turns
-    out to speak it; else `mistral`.
+    the data subject a verified token names, "" before that and without one. `presence` says when
+    the client hangs up. `hold` is what the call has taken of limits, and `labels` the headers that
+    every answer to it has, errors too. `dialect` is `openai` for OpenAI's own clients, on OpenAI's
+    own routes, and for whoever turns out to speak it; else `mistral`.
     """
 
     __slots__ = (
@@ -61,6 +62,7 @@ class Call:
         "labels",
         "method",
         "path",
+        "presence",
         "record",
         "route",
         "source",
@@ -89,6 +91,8 @@ class Call:
         extensions = scope.get("extensions")
         found = extensions.get(CERTIFICATE_EXTENSION) if extensions else None
         self.certificate: ClientCertificate | None = found["shown"] if found else None
+        hook = extensions.get(HOOK) if extensions else None
+        self.presence: Presence = hook["client"] if hook else Received(receive)
         self.token_subject = ""
         self.hold: Taken | None = None
         self.labels: Headers = NO_LABELS
@@ -154,31 +158,40 @@ class Call:
         await self.start(status, [*headers, (b"content-length", str(len(body)).encode())])
         await self.write(body, more=False)
 
-    @asynccontextmanager
-    async def while_client_stays(self) -> AsyncIterator[None]:
+    def while_client_stays(self) -> "Staying":
         """Run the block; when the client hangs up, interrupt it with `ClientGone`."""
-        victim = asyncio.current_task()
-        assert victim is not None
-        gone = False
+        return Staying(self)
 
-        async def watch() -> None:
-            nonlocal gone
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
-            if not self.finished:  # a server says "disconnect" after the last byte, too
-                gone = True
-                victim.cancel()
 
-        watcher = asyncio.create_task(watch())
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not gone:
-                raise
-            victim.uncancel()
+class Staying:
+    """A block that ends with its client."""
+
+    __slots__ = ("_call", "_gone", "_victim")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._gone = False
+
+    def __enter__(self) -> None:
+        self._victim = asyncio.current_task()
+        if not self._call.presence.watch(self._leave):
+            raise ClientGone
+
+    def _leave(self) -> None:
+        if not self._call.finished and self._victim is not None:
+            self._gone = True  # a server says so after the last byte, too
+            self._victim.cancel()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._call.presence.forget()
+        if self._gone and isinstance(error, asyncio.CancelledError) and self._victim is not None:
+            self._victim.uncancel()
             raise ClientGone from None
-        finally:
-            watcher.cancel()
 
 
 def _too_large(max_bytes: int) -> Denied:

@@ -26,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 from sovereign.gateway.call import CERTIFICATE_EXTENSION, JSON
+from sovereign.gateway.presence import HOOK, Leave
 from sovereign.gateway.refusal import Denied, envelope, headers
 from sovereign.gateway.tls import shown_by
 
@@ -72,6 +73,34 @@ class _Rest:
             connection.on_message_complete()
 
 
+class _Client:
+    """The presence of one request's client (`presence.py`)."""
+
+    __slots__ = ("_leave", "cycle")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self.cycle = cycle
+        self._leave: Leave | None = None
+
+    def watch(self, leave: Leave) -> bool:
+        """A connection that is not read from does not say that it ended, so it is from now on."""
+        self.cycle.flow.resume_reading()
+        self._leave = leave
+        return not self.cycle.disconnected
+
+    def forget(self) -> None:
+        self._leave = None
+
+    def leaves(self) -> None:
+        """Its connection has ended; a request that was answered has nobody left to tell."""
+        if self.cycle.response_complete:
+            return
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        if self._leave is not None:
+            self._leave()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. `connections_max` of them may be open at a time."""
 
@@ -99,7 +128,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._certificate = shown_by(transport)
         self._in_head = True
-        self._earlier: list[RequestResponseCycle] = []
+        self._clients: list[_Client] = []  # of requests without a whole answer, and of the newest
         self._end: asyncio.TimerHandle | None = None
         self._end_after(HEAD_TIMEOUT_S)
         if len(self.connections) > self.connections_max:
@@ -108,10 +137,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._go_on()
         self._refused.discard(self)
-        for cycle in self._earlier:
-            if not cycle.response_complete:
-                cycle.disconnected = True
-                cycle.message_event.set()
+        for client in self._clients:
+            client.leaves()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -150,11 +177,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(_Rest(self))
         self._feed(b"POST / HTTP/1.1\r\nhost: x\r\n" + head + b"\r\n" + rest)
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        if self._certificate is not None:
-            self.scope["extensions"] = {CERTIFICATE_EXTENSION: {"shown": self._certificate}}
-
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # a trailer is dropped: nothing may be added to what was decided on
             super().on_header(name, value)
@@ -164,13 +186,22 @@ class BoundedProtocol(HttpToolsProtocol):
         self._go_on()
         self._in_head = False
         self._pieces += 1
-        self._earlier = [c for c in self._earlier if not c.response_complete]
-        if self.cycle is not None:
-            self._earlier.append(self.cycle)
         super().on_headers_complete()
+        self._has_come(self.cycle)
         raw = self.scope.get("raw_path") or b""
         if b"%2f" in raw.lower():
             self.scope["path"] = raw.decode("ascii")  # an encoded slash separates nothing
+
+    def _has_come(self, cycle: RequestResponseCycle) -> None:
+        """Leave in its scope what is known of its client: the gateway looks at it in its next step,
+        if not later."""
+        client = _Client(cycle)
+        self._clients = [c for c in self._clients if not c.cycle.response_complete]
+        self._clients.append(client)
+        extensions: dict[str, dict[object, object]] = {HOOK: {"client": client}}
+        if self._certificate is not None:
+            extensions[CERTIFICATE_EXTENSION] = {"shown": self._certificate}
+        self.scope["extensions"] = extensions
 
     def on_body(self, body: bytes) -> None:
         self._pieces += 1
@@ -206,7 +237,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _answers_something_else(self) -> bool:
         """True while a request before the refused one waits for its answer, or has a part of it."""
-        if any(not cycle.response_complete for cycle in self._earlier):
+        if any(not client.cycle.response_complete for client in self._clients[:-1]):
             return True
         cycle = self.cycle  # of the refused request only when its head was complete
         if cycle is None or cycle.response_complete:

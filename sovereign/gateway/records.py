@@ -73,7 +73,7 @@ class Recording:
         except LogUnwritable:
             raise Denied("log-unwritable", "the audit log cannot be written") from None
 
-    async def completion(
+    def completion(
         self,
         decision: int,
         outcome: str,
@@ -81,16 +81,17 @@ class Recording:
         usage: Mapping[str, Any],
         finish: object,
         latency_us: int,
-    ) -> Recorded:
-        """Record how a decided request ended, by the index of its decision.
+    ) -> "asyncio.Future[Recorded]":
+        """Record how a decided request ended, by the index of its decision; done, or failed with
+        `LogUnwritable`, once it is acknowledged, or never will be.
 
         `usage` and `finish` are as an engine said them: what is not a sensible count or one of
         `FINISHES` is not written down.
 
         Raises:
-            LogUnwritable: it is not acknowledged.
+            LogUnwritable: the log takes no more.
         """
-        return await self._trail.arecord(
+        return self._trail.later(
             "completion",
             decision=decision,
             outcome=outcome,
@@ -119,7 +120,7 @@ class Ending:
         self._recording = recording
         self._decision = decision
         self._started = started
-        self._written: asyncio.Task[Recorded] | None = None
+        self._written: asyncio.Future[Recorded] | None = None
 
     async def record(
         self, outcome: str, status: int, usage: object = None, finish: object = ""
@@ -129,15 +130,13 @@ class Ending:
         Raises:
             Denied: the log cannot be written, so nothing more may be answered.
         """
-        if self._written is None:
-            latency_us = round((time.monotonic() - self._started) * 1_000_000)
-            used = usage if isinstance(usage, dict) else {}
-            self._written = asyncio.ensure_future(
-                self._recording.completion(
+        try:
+            if self._written is None:
+                latency_us = round((time.monotonic() - self._started) * 1_000_000)
+                used = usage if isinstance(usage, dict) else {}
+                self._written = self._recording.completion(
                     self._decision.index, outcome, status, used, finish, latency_us
                 )
-            )
-        try:
             await asyncio.shield(self._written)
         except LogUnwritable:
             raise Denied(

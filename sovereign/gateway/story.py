@@ -181,9 +181,10 @@ async def _answer(bench: Bench, view: View, call: Call, admitted: Admitted) -> N
     Where nothing could be sent, another endpoint that may answer is asked, by a new decision.
     """
     try:
-        async with asyncio.timeout(bench.bounds.request_timeout_s), call.while_client_stays():
-            while not await _sent(bench, call, admitted):
-                await _whole_move(bench, view, call, admitted)
+        async with asyncio.timeout(bench.bounds.request_timeout_s):
+            with call.while_client_stays():
+                while not await _sent(bench, call, admitted):
+                    await _whole_move(bench, view, call, admitted)
     except TimeoutError:
         raise Denied("engine-timed-out", "the answer took too long") from None
 

@@ -449,15 +449,18 @@ async def test_a_client_that_leaves_while_the_ending_is_written_does_not_get_a_s
 ) -> None:
     """Two endings of one request would make every count of an auditor wrong."""
     async with engine() as it, site(tmp_path, it.address) as ours:
-        gone, record = asyncio.Event(), ours.trail.arecord
+        gone, later = asyncio.Event(), ours.trail.later
 
-        async def slowly(kind: str, **fields: Any) -> Any:
-            if kind == "completion":
-                gone.set()
-                await asyncio.sleep(0.1)  # long enough for the watch to see it and interrupt
-            return await record(kind, **fields)
+        async def slowly(written: asyncio.Future[Any]) -> Any:
+            gone.set()
+            await asyncio.sleep(0.1)  # long enough for the watch to see it and interrupt
+            return await written
 
-        ours.trail.arecord = slowly  # type: ignore[method-assign]
+        def writing(kind: str, **fields: Any) -> asyncio.Future[Any]:
+            written = later(kind, **fields)
+            return asyncio.ensure_future(slowly(written)) if kind == "completion" else written
+
+        ours.trail.later = writing  # type: ignore[method-assign]
         reply = await ours.chat(gone=gone)
         assert reply.status == 0
         (ending,) = ours.kinds("completion")

@@ -16,9 +16,9 @@ probe's slot too, so that the probe waits until it is answered.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from time import monotonic
+from types import TracebackType
 
 from sovereign.engines import ENGINES
 from sovereign.gateway.refusal import Denied
@@ -116,10 +116,7 @@ class Turns:
         self._batching_max = batching_max
         self._doors: dict[str, _Door] = {}
 
-    @asynccontextmanager
-    async def take(
-        self, endpoint: Endpoint, wanted: int, key: Key | None = None
-    ) -> AsyncIterator[None]:
+    def take(self, endpoint: Endpoint, wanted: int, key: Key | None = None) -> "_Turn":
         """Hold `wanted` turns, at most all there are, while the block runs.
 
         Raises:
@@ -127,21 +124,41 @@ class Turns:
         """
         turns = ENGINES[endpoint.engine].turns or self._batching_max
         if turns is None:
-            yield
-            return
+            return _Turn()
         door = self._doors.get(endpoint.id)
         if door is None:
             door = self._doors[endpoint.id] = _Door(turns, self._waiting_max)
-        waiter = self._waiter(key, min(wanted, turns))
-        await door.enter(waiter, self._wait_max_s)
-        since = monotonic()
-        try:
-            yield
-        finally:
-            door.leave(waiter, monotonic() - since)
+        return _Turn(door, self._waiter(key, min(wanted, turns)), self._wait_max_s)
 
     def _waiter(self, key: Key | None, turns: int) -> Waiter:
         if key is None:
             return Waiter("", turns)
         weight = self._weights.get(key.tenant, 1)
         return Waiter(key.tenant, turns, weight, key.priority == BATCH)
+
+
+class _Turn:
+    """A call's turns at a door, which it waits for; at none it goes in at once."""
+
+    __slots__ = ("_door", "_since", "_wait_max_s", "_waiter")
+
+    def __init__(
+        self, door: _Door | None = None, waiter: Waiter | None = None, wait_max_s: float = 0.0
+    ) -> None:
+        self._door = door
+        self._waiter = waiter
+        self._wait_max_s = wait_max_s
+
+    async def __aenter__(self) -> None:
+        if self._door is not None and self._waiter is not None:
+            await self._door.enter(self._waiter, self._wait_max_s)
+            self._since = monotonic()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._door is not None and self._waiter is not None:
+            self._door.leave(self._waiter, monotonic() - self._since)
