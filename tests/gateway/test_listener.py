@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -248,6 +249,41 @@ async def test_a_client_that_goes_away_is_noticed_by_the_call_that_runs(
         await until(lambda: bool(it.ours.kinds("completion")))
         (ending,) = it.ours.kinds("completion")
         assert ending["outcome"] == "client-gone"
+
+
+async def test_a_client_that_goes_away_after_a_large_body_is_noticed(tmp_path: Path) -> None:
+    """While a large body waits to be taken, nothing more is read: its end would not be heard."""
+    async with served(tmp_path) as it:
+        it.engine.script = endless
+        body = BODY.replace(b'"x"', b'"' + b"x" * 1_000_000 + b'"')[:-1] + b',"stream":true}'
+        _, writer = await it.open()
+        writer.write(it.post(b"content-length: %d" % len(body)) + body)
+        await it.engine.was_asked()
+        writer.transport.abort()
+        assert await it.engine.asked[0].hung_up()
+
+
+async def test_a_client_that_is_gone_before_its_call_is_let_through_has_nothing_asked_for_it(
+    tmp_path: Path,
+) -> None:
+    """It left while the decision was written: the engine never hears of it."""
+    async with served(tmp_path) as it:
+        record = it.ours.trail.arecord
+
+        async def slowly(kind: str, **fields: Any) -> Any:
+            recorded = await record(kind, **fields)
+            if kind == "decision":
+                writer.transport.abort()
+                await asyncio.sleep(0.2)
+            return recorded
+
+        it.ours.trail.arecord = slowly  # type: ignore[method-assign]
+        _, writer = await it.open()
+        writer.write(it.post(b"content-length: %d" % len(BODY)) + BODY)
+        await until(lambda: bool(it.ours.kinds("completion")))
+        (ending,) = it.ours.kinds("completion")
+        assert (ending["outcome"], ending["status"]) == ("client-gone", 499)
+        assert it.engine.asked == []
 
 
 async def test_a_server_that_is_stopped_accounts_for_the_answer_it_cuts(tmp_path: Path) -> None:
