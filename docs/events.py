@@ -85,6 +85,12 @@ EVENTS: dict[str, Event] = {
     ),
     "retention-run": Event("controller", "What was due is gone.", ("due", "erased")),
     "retention-failed": Event("controller", "It is tried again in a minute.", ("exception",)),
+    "retention-refused": Event(
+        "controller", "A sink did not erase what is due.", ("sink", "items", "reason")
+    ),
+    "retention-unseen": Event(
+        "controller", "A sink cannot be read; how old it is, nobody knows.", ("sink", "exception")
+    ),
     "retention-put-off": Event(
         "controller", "The clock jumped; nothing is erased on its word yet.", ("reason",)
     ),
@@ -177,6 +183,7 @@ FIELDS = {
     "generation": "of the registry",
     "issuers": "how many identity providers",
     "issuer": "the id of an identity provider, of the policy",
+    "items": "how many",
     "keys": "how many",
     "level": "`WARNING`, `ERROR` or `CRITICAL`",
     "limit": "seconds of the recovery point",
@@ -193,6 +200,7 @@ FIELDS = {
     "route": "a route of the gateway, or `none`",
     "rule": "the id of a rule",
     "seconds": "how long",
+    "sink": "the name of a sink, of `sovereign retention status`",
     "size": "entries of a log",
     "step": "a step of a plan",
     "template": "a library's message before values are filled in",

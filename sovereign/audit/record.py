@@ -269,7 +269,15 @@ RECORD_TYPES: dict[str, RecordType] = {
         {"log": N, "size": I, "root": N},
     ),
     "retention-run": RecordType(
-        "evidence", "A run of the retention rules.", {"due": I, "erased": I, "kept": I}
+        "evidence",
+        "A run of the retention rules.",
+        {
+            "due": I,
+            "erased": I,
+            "kept": I,
+            "refused": Field(Kind.INTEGER, required=False),
+            "unseen": Field(Kind.INTEGER, required=False),
+        },
     ),
     "erasure": RecordType(
         "evidence",
@@ -294,6 +302,11 @@ RECORD_TYPES: dict[str, RecordType] = {
             "youngest_s": Field(Kind.INTEGER, required=False),
             "oldest_s": Field(Kind.INTEGER, required=False),
         },
+    ),
+    "erasure-refused": RecordType(
+        "evidence",
+        "A sink did not erase an item although its receipt was written: the item is still there.",
+        {"log": N, "rule": N, "item": N, "reason": R},
     ),
     "hold-placed": RecordType(
         "evidence",

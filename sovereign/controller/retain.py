@@ -1,50 +1,30 @@
-"""Erase what the retention rules say must be gone, and keep the proof that it was on time.
+"""Decide when the retention rules are run, and run them a part in each round.
 
-The copies of a legal hold go when the hold is over, the same way.
-
-Receipts come first, then we wait until they are published, and the deletions come last: a
-crash in between leaves something that is still there although a receipt says otherwise, which
-verification finds and the next run mends. The other order would leave a gap nobody can
-explain. A receipt that is itself in a bundle to be erased is written again before, so that
-what it excuses stays excused.
-
-A receipt says what was erased, of which tree and by which limits (`audit/erasures.py`), so that
-verification can tell later whether it was on time.
-
-A run looks at the names of all bundles, and into those it has not seen: their times never
-change. What a controller that starts has to read, it reads a part of in each round.
+What a run does is in `erasing.py`. What is erased cannot be brought back, so a clock that jumps
+ahead puts the next run off; and a run that takes long takes it from many rounds, for an engine must
+not lose its attestation over it.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
-from sovereign import eventlog, fleet, holds, sinks
-from sovereign.audit import erasures, record
-from sovereign.audit import holds as held
-from sovereign.audit.checkpoint import Checkpoint
-from sovereign.audit.holds import Facts
-from sovereign.audit.trail import Recorded, Trail
-from sovereign.audit.verify import eraser_of
-from sovereign.errors import SovereignError, TileMissing
+from sovereign import eventlog, sinks
+from sovereign.audit.trail import Trail
+from sovereign.controller.erasing import Batch, Erasing, Told
+from sovereign.errors import SovereignError
 from sovereign.policy import Policy
-from sovereign.retention import Erasure, due
+from sovereign.retention import Erasure
 from sovereign.settings import Home
 
-RECORD_TIMEOUT_S = 10
-RECEIPTS_AT_ONCE = 1_024
-"""Receipts that wait to be acknowledged together, far below what a log lets wait."""
 LEARNED_A_ROUND = 2_048
 """Bundles a round reads the times of: half a second, of the five that a round may take."""
-POLL_S = 0.02
+ERASES_A_ROUND_S = 2.0
+"""How long a round goes on with a run, but for the batch that is under way."""
 AGAIN_AFTER = timedelta(minutes=1)
 """Each try opens the quiet writers' logs, which is a record in each: not every five seconds."""
 JUMP = timedelta(hours=1)
 """More than any correction of a clock; a machine that slept counts its sleep."""
-QUIET_WRITERS = ("operator",)
-"""Writers that are no process of their own: nobody else would seal their bundles."""
 
 
 def ticks() -> float:
@@ -67,40 +47,57 @@ class Retaining:
     ) -> None:
         """`ticking` counts seconds that nobody can set.
 
-        `ran_at` is when the last whole run was, `overdue` what it could not erase yet.
+        `ran_at` is when the last whole run began, `overdue` what it could not erase yet.
         """
         self._home = home
         self._ticking = ticking
         self._seen: tuple[datetime, float] | None = None
-        self._policy = policy
-        self._trail = trail
         hours = min((kept.interval_hours for kept in policy.retention.values()), default=24)
         self._interval = timedelta(hours=hours)
         self._next: datetime | None = None
         self._ages = sinks.Ages()
+        self._erasing = Erasing(home, policy, trail, self._ages)
+        self._under_way: Iterator[Batch] | None = None
         self.ran_at: datetime | None = None
         self.overdue = 0
 
     def run_when_due(self, now: datetime) -> None:
-        """Run if it is time; a run that fails is tried again after `AGAIN_AFTER`.
+        """Go on with a run, or begin one if it is time; one that fails is tried again later.
 
         Whatever it failed at, a log that cannot be read or a receipt that cannot be written,
         the rounds go on: an engine must not lose its attestation over it.
         """
         if self._has_jumped(now):
             eventlog.emit("retention-put-off", reason="the clock jumped ahead")
+            self._under_way = None
             self._next = now + self._interval / 2
-        if self._next is not None and now < self._next <= now + self._interval:
+        if self._under_way is None and not self._is_time(now):
             return
         try:
             if not self._ages.learn(self._home, LEARNED_A_ROUND):
                 return
-            self.run(now)
+            if not self._went_on(now):
+                return
         except (SovereignError, OSError, TimeoutError) as error:
             eventlog.emit("retention-failed", exception=type(error).__name__)
+            self._under_way = None
             self._next = now + AGAIN_AFTER
             return
+        self._under_way = None
         self._next = now + self._interval / 2
+
+    def _is_time(self, now: datetime) -> bool:
+        return self._next is None or not now < self._next <= now + self._interval
+
+    def _went_on(self, now: datetime) -> bool:
+        """Do batches for as long as a round may take; True once the run is whole."""
+        if self._under_way is None:
+            self._under_way = self.batches(now)
+        began = time.monotonic()
+        while next(self._under_way, None) is not None:
+            if time.monotonic() - began > ERASES_A_ROUND_S:
+                return False
+        return True
 
     def _has_jumped(self, now: datetime) -> bool:
         """Whether the clock went on by more than the time that passed since the last round."""
@@ -111,146 +108,15 @@ class Retaining:
         return now - last[0] - timedelta(seconds=passed_s) > JUMP
 
     def run(self, now: datetime) -> tuple[Erasure, ...]:
-        """Erase everything due; return what was.
+        """Erase everything due in one go; return what was. Raises as `Erasing.batches` does."""
+        return tuple(each for batch in self.batches(now) for each in batch)
+
+    def batches(self, now: datetime) -> Iterator[Batch]:
+        """The same, a batch at a time; what is due is what is due at `now`, however long it takes.
 
         Raises:
-            LogUnwritable, TimeoutError: a receipt is not acknowledged, so nothing more is erased.
-            TileDamaged: a bundle cannot be read, so its age is not known. Nothing was erased.
-            OSError: something could not be erased; its receipt stands, and the next run mends it.
+            SovereignError, OSError, TimeoutError: as `Erasing.batches` says.
         """
-        self._seal_quiet_writers(now)
-        found = list(sinks.items(self._home, self._ages))
-        erasures_due = due(self._policy, found, now)
-        ended = holds.ended(self._home, now)
-        logs = {member.origin: member for member in fleet.members(self._home)}
-        ready = _ready(erasures_due, logs)
-        written = self._write_receipts(ready, logs), self._write_hold_receipts(ended)
-        self._wait_until_published([each for each in written if each is not None], logs)
-        for erasure in ready:
-            sinks.erase(erasure.item, self._home)
-        for hold, _ in ended:
-            holds.erase(self._home, hold.hold)
-        counts = {"due": len(erasures_due) + len(ended), "erased": len(ready) + len(ended)}
-        kept = len(found) - len(ready)
-        self._trail.record("retention-run", kept=kept, **counts).result(RECORD_TIMEOUT_S)
-        eventlog.emit("retention-run", **counts)
-        self.ran_at, self.overdue = now, counts["due"] - counts["erased"]
-        return tuple(ready)
-
-    def _write_receipts(
-        self, ready: list[Erasure], logs: Mapping[str, fleet.Member]
-    ) -> Recorded | None:
-        """Return the last one once all are acknowledged, None when there was none to write."""
-        signed = {
-            origin: _signed(logs[origin])
-            for origin in {e.item.sink for e in ready if e.item.sink != sinks.PROCESS_LOG}
-        }
-        last: Recorded | None = None
-        for start in range(0, len(ready), RECEIPTS_AT_ONCE):
-            waiting: list[Future[Recorded]] = []
-            for erasure in ready[start : start + RECEIPTS_AT_ONCE]:
-                waiting += self._receipts(erasure, logs, signed)
-            last = [future.result(RECORD_TIMEOUT_S) for future in waiting][-1]
-        return last
-
-    def _write_hold_receipts(self, ended: list[tuple[Facts, str]]) -> Recorded | None:
-        """The same for the copies of holds that are over."""
-        waiting = [
-            self._trail.record("erasure", **held.receipt_of(hold, rule, self._policy.digest))
-            for hold, rule in ended
-        ]
-        return [future.result(RECORD_TIMEOUT_S) for future in waiting][-1] if waiting else None
-
-    def _receipts(
-        self, erasure: Erasure, logs: Mapping[str, fleet.Member], signed: Mapping[str, Checkpoint]
-    ) -> list[Future[Recorded]]:
-        """Write the receipt for an item, and again those that stand in it."""
-        item = erasure.item
-        if item.sink == sinks.PROCESS_LOG:
-            return [self._receipt(erasure, 0, 0)]
-        first, last = sinks.entries_of(item)
-        holds_receipts = item.sink == eraser_of(item.sink)
-        inside = _inside(logs[item.sink], first, last) if holds_receipts else []
-        again = [self._trail.record("erasure", **fields) for fields in inside]
-        return [*again, self._receipt(erasure, first, last, signed[item.sink])]
-
-    def _receipt(
-        self, erasure: Erasure, first: int, last: int, signed: Checkpoint | None = None
-    ) -> Future[Recorded]:
-        item = erasure.item
-        kept = self._policy.retention.get(item.retention_class)
-        fields = erasures.fields_of(
-            item.retention_class,
-            sinks.limits_of(kept) if kept else erasures.NOT_KEPT,
-            policy=self._policy.digest,
-            first=first,
-            last=last,
-            oldest=record.written(item.oldest),
-            newest=record.written(item.newest),
-            size=signed.size if signed else 0,
-            root=signed.root.hex() if signed else "",
-        )
-        named = {"log": item.sink, "rule": erasure.rule, "item": item.id}
-        return self._trail.record("erasure", first=first, last=last, **named, **fields)
-
-    def _wait_until_published(
-        self, receipts: list[Recorded], logs: Mapping[str, fleet.Member]
-    ) -> None:
-        """Return once everybody who verifies would see the receipts up to these."""
-        if not receipts:
-            return
-        last = max(receipts, key=lambda receipt: receipt.index)
-        member = logs[last.name.rpartition("#")[0]]
-        deadline = time.monotonic() + RECORD_TIMEOUT_S
-        while (fleet.size_of(member) or 0) <= last.index:
-            if time.monotonic() > deadline:
-                raise TimeoutError("the receipts are not published")
-            time.sleep(POLL_S)
-
-    def _seal_quiet_writers(self, now: datetime) -> None:
-        for writer in QUIET_WRITERS:
-            with (
-                suppress(SovereignError, OSError),
-                self._opened(writer, now) as trail,
-            ):
-                trail.seal_older(self._policy.bundle_spans())
-
-    def _opened(self, writer: str, now: datetime) -> Trail:
-        home = self._home
-        site = home.settings.site
-        return Trail.open(home.audit, home.keys, writer, site, lambda: now, trust=home.trust)
-
-
-def _ready(found: tuple[Erasure, ...], logs: Mapping[str, fleet.Member]) -> list[Erasure]:
-    """Those that can go: an unfinished bundle, or one that is in its journal too, waits."""
-    sinks_due = {erasure.item.sink for erasure in found}
-    base = {origin: sinks.settled(logs[origin]) for origin in sinks_due & logs.keys()}
-    return [erasure for erasure in found if _can_go(erasure, base)]
-
-
-def _can_go(erasure: Erasure, base: Mapping[str, int]) -> bool:
-    item = erasure.item
-    if item.sink == sinks.PROCESS_LOG:
-        return True
-    return sinks.is_whole_bundle(item) and sinks.entries_of(item)[1] < base[item.sink]
-
-
-def _inside(member: fleet.Member, first: int, last: int) -> list[dict[str, str | int]]:
-    """The receipts among these entries, as they are written again."""
-    found = fleet.records(member, first, last + 1)
-    receipts = [
-        erasures.receipt_of(r, f"{member.origin}#{i}") for i, r in found if r["type"] == "erasure"
-    ]
-    return list(erasures.carried(receipts))
-
-
-def _signed(member: fleet.Member) -> Checkpoint:
-    """The log's checkpoint: its tree is the same before and after entries are erased.
-
-    Raises:
-        TileMissing: there is none that the log's key signed. Nothing may be erased unproven.
-    """
-    signed = fleet.checkpoint_of(member)
-    if signed is None:
-        raise TileMissing(f"{member.origin} has no checkpoint that its key signed")
-    return signed
+        said = Told()
+        yield from self._erasing.batches(now, said)
+        self.ran_at, self.overdue = now, said.due - said.erased

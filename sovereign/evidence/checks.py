@@ -132,9 +132,9 @@ def retention_met(site: Site) -> Verdict:
         count += 1
         kept = site.policy.retention.get(item.retention_class)
         if kept is None:
-            overdue.append(f"{item.id}: no rule for {item.retention_class}")
+            overdue.append(f"{item.sink}: no rule for {item.retention_class}")
         elif not item.held and _is_overdue(kept, item.oldest, site.now):
-            overdue.append(f"{item.id}: older than {kept.max_days} days")
+            overdue.append(f"{item.sink}: older than {kept.max_days} days")
     for held in holds.verify(site.home, site.now):
         count += held.size > held.erased
         overdue += [str(finding) for finding in held.findings]

@@ -1,9 +1,9 @@
 """Everything a site keeps that has an age: what is there, and how to erase one item of it.
 
-Two sinks are in use: the bundles of the audit logs (`logs.py`), each in the class of its stream,
-and the dated logs of the processes (`ours.py`). A sink that is not listed here would be kept for
-ever, so every new one is added here and to `rules/retention.yaml` together. The copies of legal
-holds have an end and no age: they are in `holds.py`.
+The bundles of the audit logs (`logs.py`) are each in the class of their stream. Every other sink
+has an adapter of one form (`model.py`); `of_site` lists them. A sink that is not listed there would
+be kept for ever, so every new one is added there and to `rules/retention.yaml` together. The copies
+of legal holds have an end and no age: they are in `holds.py`.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from sovereign.retention import Item
 from sovereign.settings import Home
 from sovereign.sinks import logs, ours
 from sovereign.sinks.logs import Ages, entries_of, is_of_log, is_whole_bundle, present, settled
+from sovereign.sinks.model import Sink
 from sovereign.sinks.ours import PROCESS_LOG
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "is_whole_bundle",
     "items",
     "limits_of",
+    "of_site",
     "present",
     "rules_of",
     "settled",
@@ -44,8 +46,13 @@ def rules_of(policy: Policy, now: datetime) -> Rules:
     return Rules(policy.digest, {k: limits_of(v) for k, v in policy.retention.items()}, now)
 
 
+def of_site(home: Home) -> tuple[Sink, ...]:
+    """Every sink but the audit logs, which are `logs.py`'s, in the order a run takes them."""
+    return tuple(ours.of_home(home))
+
+
 def items(home: Home, ages: Ages | None = None) -> Iterator[Item]:
-    """Every item of every sink, as `retention.due` wants it.
+    """Every item of every sink that can be read, as `retention.due` wants it.
 
     Args:
         ages: what is known from an earlier look; without it every bundle is read.
@@ -55,21 +62,17 @@ def items(home: Home, ages: Ages | None = None) -> Iterator[Item]:
         OSError: a folder cannot be.
     """
     yield from logs.items(home, ages or Ages())
-    yield from sorted(ours.process_logs(home).items(), key=lambda item: item.id)
+    for sink in of_site(home):
+        if sink.look().state == "present":
+            yield from sink.items()
 
 
 def erase(item: Item, home: Home) -> None:
-    """Remove an item's bytes; one that is gone already is fine.
+    """Remove a bundle of an audit log; one that is gone already is fine.
 
     The folders are synced, so that a receipt never promises what a crash could undo.
 
     Raises:
-        NotErased: it is another one by now.
         OSError: the disk said no.
     """
-    if is_of_log(item):
-        logs.erase(item, home)
-    else:
-        sink = ours.process_logs(home)
-        sink.erase(item)
-        sink.sync()
+    logs.erase(item, home)

@@ -1,7 +1,7 @@
 """What a sink is: a place in which data age, and an adapter that lists, erases and confirms.
 
 An adapter looks and acts; it never decides. What is too old is said by `retention.due`, what is
-erased is recorded before (`controller/retain.py`), and both are the same for every sink.
+erased is recorded before (`controller/erasing.py`), and both are the same for every sink.
 
 Nobody knows is an answer: a sink that cannot be read is `unknown`, never empty, and one that this
 site does not have is `absent`, with the reason.

@@ -1,6 +1,6 @@
 """A site of three writers whose clock the test moves, and a retention run over it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -50,6 +50,16 @@ def keeping(**days: int) -> Policy:
         if name in days
     }
     return replace(POLICY, retention={**POLICY.retention, **changed})
+
+
+def noting(runs: list[Any]) -> Callable[[datetime], Iterator[Any]]:
+    """In the place of a run: notes when it was begun, and has nothing to do."""
+
+    def batches(now: datetime) -> Iterator[Any]:
+        runs.append(now)
+        return iter(())
+
+    return batches
 
 
 @dataclass

@@ -13,7 +13,7 @@ from sovereign.audit.merkle import Tree, leaf_hash
 from sovereign.controller import retain
 from sovereign.controller.retain import Retaining
 from sovereign.errors import TileDamaged
-from tests.retention.site import DAY, Site, keeping
+from tests.retention.site import DAY, Site, keeping, noting
 
 EVENT = "local/gateway/event"
 RECEIPTS = "local/controller/evidence"
@@ -232,7 +232,7 @@ def test_a_controller_that_starts_reads_a_part_in_each_round_and_runs_when_it_kn
     reads = Counting(monkeypatch)
     retaining = Retaining(site.home, site.policy, site.controller)
     runs: list[object] = []
-    monkeypatch.setattr(retaining, "run", runs.append)
+    monkeypatch.setattr(retaining, "batches", noting(runs))
     rounds = []
     while not runs:
         retaining.run_when_due(site.clock.now)
