@@ -75,12 +75,12 @@ configure: stack-named setup $(VENV)/.stamp-playbooks ## Configure the hosts of 
 OUR_SECRETS := sov_[A-Za-z0-9_-]{40,}|PRIVATE\+KEY\+[a-z]
 check: setup-all ## Lint, types, import contracts, generated files, docs: all that needs no running part
 	$(call timed,ruff,$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .)
-	$(call timed,import contracts,$(BIN)/lint-imports --no-cache | tail -n 3)
+	$(call timed,import contracts,said=$$($(BIN)/lint-imports --no-cache) && tail -n 3 <<< "$$said" || { echo "$$said"; exit 1; })
 	$(call timed,generated files,$(BIN)/python -m docs.generate --check)
 	$(call timed,roles' pages,$(BIN)/python -m playbooks.readme --check)
 	$(call timed,shell and YAML lint,git ls-files '*.sh' .ci/run | xargs -r $(BIN)/shellcheck && $(BIN)/yamllint --strict policies playbooks infra)
 	$(call timed,secrets,git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline && ! git grep -nE "$(OUR_SECRETS)")
-	$(call timed,links and commands in the docs,$(BIN)/python -m pytest --quiet --no-header tests/docs | tail -n 1)
+	$(call timed,links and commands in the docs,said=$$($(BIN)/python -m pytest --quiet --no-header tests/docs) && tail -n 1 <<< "$$said" || { echo "$$said"; exit 1; })
 	$(call timed,types,$(BIN)/mypy)
 	$(call timed,Ansible lint,cd playbooks && ../$(BIN)/ansible-lint --offline -q)
 

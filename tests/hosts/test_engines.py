@@ -4,6 +4,7 @@ What holds for every host stands in `test_a_host.py`; here is what the engine ch
 """
 
 import hashlib
+import shutil
 import subprocess
 import tarfile
 import time
@@ -16,6 +17,7 @@ import pytest
 import testinfra
 from testinfra.host import Host as Seen
 
+from playbooks import vllm as vllm_wheels
 from sovereign.engines import ENGINES
 from sovereign.engines.digest import model_digest
 from sovereign.engines.environment import parse, unmet
@@ -100,7 +102,15 @@ def with_vllm(lab: Lab, site: Site, tmp_path_factory: pytest.TempPathFactory) ->
         "weights_digest": model_digest(weights),
     }
     with lab.host("vllm") as host:
+        lay_down(host, vllm_wheels.archive("cpu"))
         yield serving(host, replace(site, engine="vllm", model="tiny-mixtral"), **said)
+
+
+def lay_down(host: Host, archive: Path) -> None:
+    """What is on a host already, digest for digest, is not brought again: gigabytes, here."""
+    folder = host.root / "opt/sovereign/engines"
+    folder.mkdir(parents=True)
+    shutil.copyfile(archive, folder / archive.name)
 
 
 def answers_and_records(lab: Lab, it: Serving) -> None:
