@@ -1,7 +1,8 @@
 """How the suite is spread over workers (`make test WORKERS=2`): whole files, long ones first.
 
-Some files share a worker besides: the hosts share a lab, and where a real vLLM or Ollama is
-started, no two files do it at a time. One process alone takes everything in the order of its name.
+Some files share a worker besides: where a real vLLM or Ollama is started, no two files do it at a
+time; the hosts share a lab, and fill the temporary folder with gigabytes, which the canary drill
+would search. One process alone takes everything in the order of its name.
 """
 
 import os
@@ -12,8 +13,10 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[1]
-FIRST = ("hosts", "engines")
+FIRST = ("machine", "engines")
 """The longest groups are begun first, so that none is left over for the end."""
+FILLS_OR_SEARCHES = ("tests/hosts/", "tests/privacy/")
+DRILLS = '"drill", "canary"'
 STARTS_AN_ENGINE = ("mark.engine", "tests.gateway.tiny")
 """What such a file says."""
 
@@ -21,10 +24,9 @@ STARTS_AN_ENGINE = ("mark.engine", "tests.gateway.tiny")
 @cache
 def group_of(file: str) -> str:
     """The tests that one worker takes as a whole, by a file's path from the root of the tree."""
-    path = Path(file)
-    if path.parts[:2] == ("tests", "hosts"):
-        return "hosts"
-    text = (ROOT / path).read_text()
+    text = (ROOT / file).read_text()
+    if file.startswith(FILLS_OR_SEARCHES) or DRILLS in text:
+        return "machine"
     return "engines" if any(said in text for said in STARTS_AN_ENGINE) else file
 
 
