@@ -68,6 +68,12 @@ EVENTS: dict[str, Event] = {
     "attest": Event("controller", "An endpoint is vouched for.", ("endpoint", "code")),
     "quarantine": Event("controller", "An endpoint is shut, and why.", ("endpoint", "code")),
     "release": Event("controller", "An endpoint is open again.", ("endpoint", "code")),
+    "attestation-disagrees": Event(
+        "controller", "Signals speak against the place of a host; it is shut.", ("host", "reason")
+    ),
+    "attestation-failed": Event(
+        "controller", "A host's place could not be attested; tried again.", ("exception", "host")
+    ),
     "plan-stale": Event(
         "controller", "The registry changed meanwhile; nothing was done.", ("generation",)
     ),
@@ -181,6 +187,7 @@ FIELDS = {
     "exit": "the exit status of a process, negative for a signal",
     "file": "`keystore` or `registry`",
     "generation": "of the registry",
+    "host": "a host of the settings",
     "issuers": "how many identity providers",
     "issuer": "the id of an identity provider, of the policy",
     "items": "how many",

@@ -82,6 +82,13 @@ class EndpointSettings(Section, frozen=True):
             "empty: it runs on this host and is read directly."
         ),
     ] = ""
+    host: Annotated[
+        str,
+        Meta(
+            pattern="^([a-z0-9][a-z0-9.-]{0,63})?$",
+            description="Name of the host it runs on, as places are attested; empty: its id.",
+        ),
+    ] = ""
 
 
 class BalanceSettings(Section, frozen=True):
@@ -337,6 +344,44 @@ class DependencySettings(Section, frozen=True):
     ] = ""
 
 
+class AttestationSettings(Section, frozen=True):
+    """attestation: how others than its operator vouch for where this host is."""
+
+    host: Annotated[
+        str,
+        Meta(
+            pattern="^([a-z0-9][a-z0-9.-]{0,63})?$",
+            description="Name of this host in attestations; empty: the name of the site.",
+        ),
+    ] = ""
+    host_key: Annotated[
+        str,
+        Meta(
+            description="Private key this host answers with: an OpenSSH host key (Ed25519), or one "
+            "that `sovereign attest bind` made; empty: keys/host.key."
+        ),
+    ] = ""
+    latitude: Annotated[
+        str,
+        Meta(
+            pattern=r"^(-?[0-9]{1,2}(\.[0-9]{1,6})?)?$",
+            description="Point of a place of your own, in degrees, quoted.",
+        ),
+    ] = ""
+    longitude: Annotated[
+        str,
+        Meta(
+            pattern=r"^(-?[0-9]{1,3}(\.[0-9]{1,6})?)?$",
+            description="Point of a place of your own, in degrees, quoted.",
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        """Refuse half a point."""
+        if bool(self.latitude) != bool(self.longitude):
+            raise ValueError("latitude and longitude belong together")
+
+
 class PathSettings(Section, frozen=True):
     """paths: where things lie; an empty path is derived from SOVEREIGN_HOME."""
 
@@ -388,6 +433,7 @@ class Settings(Section, frozen=True):
     controller: ControllerSettings = field(default_factory=ControllerSettings)
     tracing: TracingSettings = field(default_factory=TracingSettings)
     standby: StandbySettings = field(default_factory=StandbySettings)
+    attestation: AttestationSettings = field(default_factory=AttestationSettings)
     paths: PathSettings = field(default_factory=PathSettings)
 
     def __post_init__(self) -> None:

@@ -382,6 +382,27 @@ RECORD_TYPES: dict[str, RecordType] = {
             "policy": N,
         },
     ),
+    "place-attested": RecordType(
+        "evidence",
+        "Who vouched for a host's place, and what spoke against it; `attestation` is the note.",
+        {
+            "host": N,
+            "place": N,
+            "verdict": N,
+            "vouchers": I,
+            "signals": N,
+            "against": N,
+            "expires_at": T,
+            "attestation": N,
+            "profile": N,
+            "policy": N,
+        },
+    ),
+    "host-bound": RecordType(
+        "evidence",
+        "A host's key was pinned; what speaks for its place is bound to it.",
+        {"host": N, "fingerprint": N, "vkey": N, "by": N},
+    ),
     "place-declared": RecordType(
         "evidence", "The operator said where this host is.", {"place": N, "country": N, "under": N}
     ),

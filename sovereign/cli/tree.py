@@ -41,6 +41,8 @@ def whole() -> typer.Typer:
     """Every command."""
     from sovereign.cli import (
         access,
+        attest,
+        attest_outside,
         audit,
         audit_cosign,
         audit_export,
@@ -89,6 +91,8 @@ def whole() -> typer.Typer:
     app.add_typer(policy.app, name="policy")
     app.add_typer(access.app, name="access")
     app.add_typer(places.app, name="places")
+    attest_outside.add_to(attest.app)
+    app.add_typer(attest.app, name="attest")
     audit_export.add_to(audit.app)
     audit_read.add_to(audit.app)  # verbs of the audit log that stand in modules of their own
     audit_cosign.add_to(audit.app)

@@ -9,6 +9,7 @@ from sovereign import eventlog
 from sovereign.acknowledged import Reading
 from sovereign.audit.alive import Alive
 from sovereign.audit.trail import Trail
+from sovereign.controller import attesting
 from sovereign.controller.act import act
 from sovereign.controller.cosign import Cosigning
 from sovereign.controller.exposed import Exposed
@@ -46,6 +47,7 @@ def serve(home: Home, policy: Policy) -> None:
         retaining, watching = Retaining(home, policy, trail), Watching(home, trail)
         cosigning, exposed = Cosigning(home, policy), Exposed(home, policy, retaining, utcnow)
         licences = Reading(home, policy)
+        vouching = attesting.Attesting(home, policy, trail, utcnow)
         eventlog.emit("controller-started", policy=policy.digest)
         under = following(home, policy.digest)
         while not stop.is_set():
@@ -58,6 +60,7 @@ def serve(home: Home, policy: Policy) -> None:
             watching.look(utcnow())
             retaining.run_when_due(utcnow())
             cosigning.start_when_due(utcnow())
+            vouching.start_when_due(utcnow())
             trail.seal_older(policy.bundle_spans())
             if trail.failure is not None:
                 raise trail.failure
@@ -103,6 +106,8 @@ def run_round(
         now = utcnow()
         touched = judge(policy, of_site(home, policy), now)
         terms = (licences or Reading(home, policy)).standing(each.wanted.model for each in seen)
-        act(plan(policy, seen, snapshot, now, touched, licences=terms), registry, trail)
+        stands = attesting.standing(home, policy, now)
+        made = plan(policy, seen, snapshot, now, touched, licences=terms, places=stands)
+        act(made, registry, trail)
     except sqlite3.OperationalError as error:
         eventlog.emit("registry-busy", exception=type(error).__name__)

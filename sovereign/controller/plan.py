@@ -5,13 +5,16 @@ repeats what already stands: an endpoint quarantined for the same reason, and re
 gets no new step; a fresh attestation is renewed only in the second half of its life.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
 
 from sovereign import licence
+from sovereign.attestation.judge import HostPlace
 from sovereign.controller.observe import Seen, Wanted
 from sovereign.dependencies import Judged, first_refused
 from sovereign.engines import ENGINES
@@ -26,6 +29,7 @@ REFUSED = "residency-refused"
 """The one quarantine that a residency decision causes."""
 UNSAID = licence.Standing()
 """A site that says nothing is in production, and nothing was acknowledged for it."""
+NO_PLACES: Mapping[str, HostPlace] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +72,14 @@ def plan(
     dependencies: tuple[Judged, ...] = (),
     *,
     licences: licence.Standing = UNSAID,
+    places: Mapping[str, HostPlace] = NO_PLACES,
 ) -> Plan:
     """Return the steps that bring the registry in line with what was seen.
 
     Args:
         dependencies: what every endpoint's requests touch besides it, each judged at `now`.
         licences: what the site is and what was acknowledged for it, for `licence.decide`.
+        places: by endpoint, what stands about the place of its host besides its operator's word.
     """
     shared = _shared_fault(policy, dependencies)
     standing = {endpoint.id: endpoint for endpoint in snapshot.endpoints}
@@ -81,11 +87,13 @@ def plan(
     for sight in seen:
         decision = _attested_place(policy, sight, now)
         terms = licence.decide(policy, sight.wanted.model, licences, now)
-        fault = find_fault(sight, decision, shared) or _licence_fault(terms)
+        placed = places.get(sight.wanted.id)
+        fault = find_fault(sight, decision, shared) or _place_fault(placed) or _licence_fault(terms)
         current = standing.get(sight.wanted.id)
-        for verb, endpoint in _changes(policy, sight, fault, current, now, terms.until):
+        until = _first_of(terms.until, placed.until if placed else None)
+        for verb, endpoint in _changes(policy, sight, fault, current, now, until):
             rule = decision.rule if _is_about_place(verb, endpoint, current) else ""
-            number, signal = len(steps) + 1, _signal(sight.wanted)
+            number, signal = len(steps) + 1, _signal(sight.wanted, placed)
             steps.append(Step(number, verb, endpoint, signal, decision, rule))
     return Plan(snapshot.generation, tuple(steps))
 
@@ -164,6 +172,20 @@ def _no_longer_than(until: datetime | None, endpoint: Endpoint) -> Endpoint:
     return msgspec.structs.replace(endpoint, expires_at=min(endpoint.expires_at, until))
 
 
+def _first_of(*ends: datetime | None) -> datetime | None:
+    """When what it rests on ends: an acknowledgement of a licence, its host's attestation."""
+    return min((each for each in ends if each is not None), default=None)
+
+
+def _place_fault(placed: HostPlace | None) -> Fault | None:
+    """What the signals about a host's place have against an endpoint on it."""
+    if placed is None or placed.verdict == "vouched":
+        return None
+    if placed.verdict == "disagrees":
+        return Fault("attestation-disagrees", placed.reason)
+    return Fault("place-unproven", placed.reason)
+
+
 def _shared_fault(policy: Policy, dependencies: tuple[Judged, ...]) -> Fault | None:
     """A refused dependency that sees data about people shuts every endpoint; an engine only its
     own, and that is judged by where it was really seen to listen."""
@@ -196,7 +218,9 @@ def _wrong_environment(engine: str, environment: dict[str, str]) -> str:
     return ""
 
 
-def _signal(wanted: Wanted) -> str:
+def _signal(wanted: Wanted, placed: HostPlace | None) -> str:
+    if placed is not None and placed.verdict == "vouched":
+        return "place-attestation"
     return "loopback-listener" if wanted.place == THIS_HOST else "operator-statement"
 
 

@@ -124,6 +124,7 @@ def _resolve(root: Path, files: Mapping[str, Any], profile: str) -> model.Policy
         _check_retention(root / "rules/retention.yaml", kept)
     places = _places(root, files)
     _check_second_domain(root / "rules/audit.yaml", files["rules/audit.yaml"], places)
+    _check_attestation(root, files, places)
     return model.Policy(
         digest=digest(files, profile),
         profile=profile,
@@ -146,6 +147,8 @@ def _resolve(root: Path, files: Mapping[str, Any], profile: str) -> model.Policy
         audit=files["rules/audit.yaml"],
         holds=files["rules/retention.yaml"].holds,
         acknowledging=files["rules/licences.yaml"].acknowledging,
+        attestation=files["rules/attestation.yaml"],
+        locations=_locations(files["facts/locations.yaml"].locations),
         limits=_limits(root, files),
         access=cedar.rules_of(files[ACCESS], files["access/cases.yaml"].cases),
     )
@@ -372,6 +375,36 @@ def _check_second_domain(
                 f"{path}: {each.id} is at {each.place!r}, which is no place of the table",
                 accepted=f"a code of facts/places.yaml; {model.THIS_HOST} for what is our own",
             )
+
+
+def _check_attestation(
+    root: Path, files: Mapping[str, Any], places: Mapping[str, model.Place]
+) -> None:
+    """Anchors and locations are at places of the table, requirements of profiles there are."""
+    rules = cast(shapes.AttestationFile, files["rules/attestation.yaml"])
+    path, profiles = root / "rules/attestation.yaml", {p.id for p in _of(files, "profiles/")}
+    for anchor in rules.round_trips.anchors:
+        _refuse_missing(path, f"{anchor.id}: place", anchor.place, places)
+    for asked in rules.required:
+        _refuse_missing(path, "required: profile", asked.profile, profiles)
+        if rules.round_trips.anchors and not asked.vouchers:
+            raise PolicyUnreadable(
+                f"{path}: anchors are named, and nobody has to vouch under {asked.profile}: a host "
+                "that is elsewhere would only have to leave their reports out",
+                accepted="vouchers: 1, or more",
+            )
+    for silent in sorted(profiles - {asked.profile for asked in rules.required}):
+        raise PolicyUnreadable(
+            f"{path}: nothing says who must vouch for places under the profile {silent}",
+            accepted="a row under required for every profile; vouchers: 0 asks for nobody",
+        )
+    for each in files["facts/locations.yaml"].locations:
+        for code in each.places:
+            _refuse_missing(root / "facts/locations.yaml", f"{each.id}: place", code, places)
+
+
+def _locations(rows: Iterable[shapes.Location]) -> Mapping[str, shapes.Location]:
+    return MappingProxyType({code: each for each in rows for code in each.places})
 
 
 def _check_retention(path: Path, kept: shapes.RetentionClass) -> None:

@@ -17,6 +17,7 @@ from sovereign.policy.shapes import (
     Acknowledging,
     Adequacy,
     Architecture,
+    AttestationFile,
     AuditFile,
     Control,
     DataClass,
@@ -28,6 +29,7 @@ from sovereign.policy.shapes import (
     Licence,
     LicenceText,
     LimitsFile,
+    Location,
     Model,
     Owner,
     RegionalSurcharge,
@@ -126,6 +128,8 @@ class Policy:
     acknowledging: Acknowledging = field(default_factory=Acknowledging)
     access: AccessRules = field(default_factory=AccessRules)
     exceptions: tuple[SiteException, ...] = ()
+    attestation: AttestationFile = field(default_factory=lambda: AttestationFile(1))
+    locations: Mapping[str, Location] = field(default_factory=dict)
 
     def bundle_spans(self) -> Mapping[str, timedelta]:
         """How long a bundle of each retention class may stay open before it is sealed."""

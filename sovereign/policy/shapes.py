@@ -29,6 +29,10 @@ Url = Annotated[
 PlaceCode = Annotated[
     str, Meta(min_length=3, max_length=128, description="A place of the table, or this-host.")
 ]
+Degrees = Annotated[
+    str,
+    Meta(pattern=r"^-?[0-9]{1,3}(\.[0-9]{1,6})?$", description="Degrees, quoted; south, west: -."),
+]
 LongSeconds = Annotated[int, Meta(ge=1, le=31_536_000)]
 LimitCount = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 _PRICE = r"^[0-9]{1,6}(\.[0-9]{1,6})?$"
@@ -616,6 +620,145 @@ class AuditFile(Shape, frozen=True):
     decided: str = ""
 
 
+class Location(Shape, frozen=True):
+    """Where on the globe places stand: all of their machines within `radius_km` of a point."""
+
+    id: Name
+    latitude: Degrees
+    longitude: Degrees
+    radius_km: Annotated[int, Meta(ge=1, le=1000)]
+    places: Annotated[tuple[PlaceCode, ...], Meta(min_length=1)]
+    source: str
+    checked_on: date
+    confidence: Confidence = "low"
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a point that is not on the earth."""
+        _refuse_no_point(self.latitude, self.longitude)
+
+
+class LocationsFile(Shape, frozen=True):
+    """facts/locations.yaml."""
+
+    version: Literal[1]
+    locations: tuple[Location, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a place that would be at two points."""
+        _refuse_doubles("location", [each.id for each in self.locations])
+        _refuse_doubles("place", [code for each in self.locations for code in each.places])
+
+
+class Anchor(Shape, frozen=True):
+    """Somebody who measures how long a host takes to answer, from a place that is known.
+
+    `key` is the verifier key its reports are signed under, `NAME+ID+BASE64` (Ed25519); `own` says
+    that we hold its private half. Its machine stands within `radius_km` of the point.
+    """
+
+    id: Name
+    key: str
+    address: Annotated[
+        str, Meta(pattern=r"^[0-9A-Fa-f.:\[\]]+:[0-9]{1,5}$", description="address:port, UDP.")
+    ]
+    organisation: Text
+    own: bool
+    place: PlaceCode
+    latitude: Degrees
+    longitude: Degrees
+    radius_km: Annotated[int, Meta(ge=1, le=100)] = 5
+
+    def __post_init__(self) -> None:
+        """Refuse a key whose id is not its own, and a point that is not on the earth."""
+        _refuse_no_point(self.latitude, self.longitude)
+        if not _is_note_key(self.key):
+            raise ValueError(
+                "this is no verifier key of an anchor: NAME+8 hex digits+BASE64 is accepted, "
+                "Ed25519 (type 0x01)"
+            )
+
+
+class RoundTrips(Shape, frozen=True):
+    """What times of answers mean. Distances are great circles; a time is there and back.
+
+    Nothing is farther than light goes in half the least time in the `medium`. A host whose least
+    time is longer than `slack_ms` and what light needs for the distance and `detour_percent` more
+    is not where it says. `near_km` is how narrowly a place must be shown to count as shown, by the
+    anchors of so many `organisations` besides ours.
+    """
+
+    medium: Literal["fibre", "vacuum"] = "fibre"
+    samples: Annotated[int, Meta(ge=3, le=200)] = 20
+    samples_min: Annotated[int, Meta(ge=3, le=200)] = 10
+    slack_ms: Annotated[int, Meta(ge=1, le=200)] = 8
+    detour_percent: Annotated[int, Meta(ge=0, le=1000)] = 200
+    near_km: Annotated[int, Meta(ge=10, le=5000)] = 500
+    wait_ms: Annotated[int, Meta(ge=50, le=5000)] = 1000
+    organisations: Annotated[int, Meta(ge=1, le=8)] = 1
+    anchors: Annotated[tuple[Anchor, ...], Meta(max_length=32)] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what could never be met, and two anchors that are one."""
+        if self.samples_min > self.samples:
+            raise ValueError("samples_min is more than samples, so no measurement would be enough")
+        _refuse_doubles("anchor", [each.id for each in self.anchors])
+        _refuse_doubles("key", [each.key for each in self.anchors])
+
+
+class PlaceSignal(Shape, frozen=True):
+    """One thing that speaks for a host's place, and who would have to lie for it to be false."""
+
+    id: Literal["metadata", "statement", "round-trip"]
+    vouched_by: Name
+    because: Text
+
+
+class PlaceRequired(Shape, frozen=True):
+    """How many must vouch for a host's place under a profile, and which signals must be there."""
+
+    profile: Name
+    vouchers: Annotated[int, Meta(ge=0, le=3)]
+    because: Text
+    must: tuple[Literal["host-key", "metadata", "statement", "round-trip"], ...] = ()
+
+
+class PlaceExempt(Shape, frozen=True):
+    """A place that nobody has to vouch for, because it says nothing about where a host is."""
+
+    place: Literal["this-host"]
+    because: Text
+
+
+class AttestationFile(Shape, frozen=True):
+    """rules/attestation.yaml."""
+
+    version: Literal[1]
+    valid_s: Annotated[int, Meta(ge=60, le=86_400)] = 43_200
+    skew_s: Annotated[int, Meta(ge=1, le=3600)] = 60
+    statement_max_days: Annotated[int, Meta(ge=1, le=366)] = 90
+    metadata_wait_ms: Annotated[int, Meta(ge=50, le=10_000)] = 2000
+    signals: tuple[PlaceSignal, ...] = ()
+    required: tuple[PlaceRequired, ...] = ()
+    exempt: tuple[PlaceExempt, ...] = ()
+    round_trips: RoundTrips = field(default_factory=RoundTrips)
+    because: str = ""
+    source: str = ""
+    decided: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse more vouchers than there are, and two rows about one thing."""
+        _refuse_doubles("signal", [each.id for each in self.signals])
+        _refuse_doubles("profile", [each.profile for each in self.required])
+        known = {each.vouched_by for each in self.signals}
+        for each in self.required:
+            if each.vouchers > len(known):
+                raise ValueError(
+                    f"{each.profile}: {each.vouchers} vouchers cannot be met: the signals have "
+                    f"{len(known)}"
+                )
+
+
 class Dependency(Shape, frozen=True):
     """Something outside that the toolchain or a host talks to, and where it stands."""
 
@@ -868,6 +1011,25 @@ def _is_cosigner_key(text: str) -> bool:
     return len(blob) == _COSIGNER_BYTES.get(blob[0] if blob else 0) and own_id == key_id
 
 
+def _refuse_no_point(latitude: str, longitude: str) -> None:
+    if abs(float(latitude)) > 90 or abs(float(longitude)) > 180:
+        raise ValueError(f"{latitude}, {longitude} is no point on the earth")
+
+
+def _is_note_key(text: str) -> bool:
+    """Whether it is a verifier key for signed notes, under the id that is its own."""
+    match = _COSIGNER_KEY.fullmatch(text)
+    if match is None:
+        return False
+    name, key_id, encoded = match.groups()
+    try:
+        blob = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        return False
+    own_id = sha256(name.encode() + b"\n" + blob).hexdigest()[:8]
+    return len(blob) == 33 and blob[0] == 0x01 and own_id == key_id
+
+
 def _is_one_certificate(pem: str) -> bool:
     from cryptography.x509 import load_pem_x509_certificates
 
@@ -879,6 +1041,7 @@ def _is_one_certificate(pem: str) -> bool:
 
 FILES: dict[str, type[Shape]] = {
     "facts/places.yaml": PlacesFile,
+    "facts/locations.yaml": LocationsFile,
     "facts/adequacy.yaml": AdequacyFile,
     "facts/law.yaml": LawFile,
     "facts/models.yaml": ModelsFile,
@@ -887,6 +1050,7 @@ FILES: dict[str, type[Shape]] = {
     "rules/residency.yaml": ResidencyFile,
     "rules/retention.yaml": RetentionFile,
     "rules/audit.yaml": AuditFile,
+    "rules/attestation.yaml": AttestationFile,
     "rules/dependencies.yaml": DependenciesFile,
     "rules/licences.yaml": LicencesFile,
     "access/cases.yaml": CasesFile,

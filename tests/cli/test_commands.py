@@ -42,7 +42,13 @@ def command_at(path: tuple[str, ...]) -> click.Command:
 
 
 EVERY = sorted(commands())
-OF_NO_SITE = {("audit", "check"), ("policy", "sign"), ("weights", "digest")}
+OF_NO_SITE = {
+    ("attest", "sign"),
+    ("attest", "serve"),
+    ("audit", "check"),
+    ("policy", "sign"),
+    ("weights", "digest"),
+}
 """Commands about a file that somebody hands over."""
 
 
