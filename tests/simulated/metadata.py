@@ -137,9 +137,12 @@ class Serving:
 
 @contextmanager
 def serving(
-    answering: Answering, address: str = "127.0.0.1", server: type[Any] = ThreadingHTTPServer
+    answering: Answering,
+    address: str = "127.0.0.1",
+    server: type[Any] = ThreadingHTTPServer,
+    port: int = 0,
 ) -> Iterator[Serving]:
-    """Answer at an address and a free port until the end of the block."""
+    """Answer at an address and a port, a free one unless told, until the end of the block."""
     state = Serving(0)
 
     class Handler(BaseHTTPRequestHandler):
@@ -165,7 +168,7 @@ def serving(
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with server((address, 0), Handler) as http:
+    with server((address, port), Handler) as http:
         state.port = http.server_address[1]
         thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)
         thread.start()
