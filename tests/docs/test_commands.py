@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,16 @@ def _words(text: str) -> list[str]:
     return words
 
 
+@cache
+def tree() -> Any:
+    """The command line as it is parsed; building it takes longer than parsing with it."""
+    return typer.main.get_command(app)
+
+
 def parse(words: list[str], *, whole: bool) -> str:
     """What is wrong with a command, "" when nothing is; `whole` asks for what it requires too."""
     given = [word for word in words if word not in _ELLIPSIS]
-    command: Any = typer.main.get_command(app)
+    command = tree()
     while hasattr(command, "commands") and given and given[0] != "--help":
         name = given.pop(0)
         if name not in command.commands:
