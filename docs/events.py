@@ -82,6 +82,14 @@ EVENTS: dict[str, Event] = {
         "What was acknowledged cannot be read: it counts for nothing; the next round tries again.",
         ("exception",),
     ),
+    "lease-taken-over": Event(
+        "controller", "Another controller stood still for a term and was ended.", ("pid",)
+    ),
+    "past-unreadable": Event(
+        "controller",
+        "How often endpoints were shut before cannot be told; it counts from none.",
+        ("exception",),
+    ),
     "registry-busy": Event("controller", "The next round tries again.", ("exception",)),
     "metrics-address-taken": Event(
         "controller", "Its metrics cannot be read; it tries again.", ("address", "reason")
@@ -200,6 +208,7 @@ FIELDS = {
     "logs": "how many",
     "model": "an id of facts/models.yaml",
     "noted": "whether there was a note of an earlier start",
+    "pid": "the number of a process of this host",
     "policy": "the digest of the policy",
     "process": "a process of the supervisor",
     "reason": "a short sentence of ours or of the system",

@@ -39,6 +39,8 @@ SovereignError
     StandbyUnreachable        standby-unreachable
     DrillRunning              drill-running
     FirewallUnreadable        firewall-unreadable
+    LeaseHeld                 lease-held
+    LeaseLost                 lease-lost
   Broken                    our own rule does not hold; stop and look           exit 70
     JournalDamaged            journal-damaged
     HistorySplit              history-split
@@ -317,6 +319,18 @@ class FirewallUnreadable(Unavailable):
     """The firewall of this host could not be read, or does not take what it was given."""
 
     code = "firewall-unreadable"
+
+
+class LeaseHeld(Unavailable):
+    """Another controller looks after this site, and is alive. Nothing was done."""
+
+    code = "lease-held"
+
+
+class LeaseLost(Unavailable):
+    """Another controller has taken over; this one acts no more, and has ended."""
+
+    code = "lease-lost"
 
 
 class Broken(SovereignError):

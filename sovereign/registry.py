@@ -5,6 +5,8 @@ a second. An endpoint that is missing, expired or quarantined is refused; so whe
 controller stops, the gateways stop too, at the expiry it wrote.
 
 `generation` grows with every write: a plan made against an older generation is stale.
+`lease` grows with every controller that begins: what one of before still wants to write is
+refused here, where it would be read, however late it wakes.
 """
 
 import sqlite3
@@ -20,8 +22,11 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS endpoint (id TEXT PRIMARY KEY, content TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS generation (only INTEGER PRIMARY KEY CHECK (only = 1), n INTEGER) STRICT;
 INSERT OR IGNORE INTO generation VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS lease (only INTEGER PRIMARY KEY CHECK (only = 1), n INTEGER) STRICT;
+INSERT OR IGNORE INTO lease VALUES (1, 0);
 """
 _IS_MADE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'generation'"
+_HAS_LEASES = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'lease'"
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -63,6 +68,10 @@ class StalePlan(Exception):
     """Someone wrote since the snapshot this write was planned on. Nothing was written."""
 
 
+class LeaseTaken(Exception):
+    """Another controller has begun since the one that asks did. Nothing was written."""
+
+
 class Registry:
     """Read and write the file. Writers name the generation their plan was made on."""
 
@@ -95,15 +104,40 @@ class Registry:
             db.close()
         return Snapshot(generation, tuple(msgspec.json.decode(r[0], type=Endpoint) for r in rows))
 
-    def write(self, endpoints: Iterable[Endpoint], *, planned_on: int) -> int:
+    def take_lease(self) -> int:
+        """Return a number greater than any before; who has a smaller one can write no more."""
+        with closing(self._connect()) as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("UPDATE lease SET n = n + 1")
+            number = int(db.execute("SELECT n FROM lease").fetchone()[0])
+            db.execute("COMMIT")
+            return number
+
+    def newest_lease(self) -> int:
+        """The greatest number that was given out; 0 where the file is not there, or is new."""
+        if not self._path.exists():
+            return 0
+        with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=5)) as db:
+            if db.execute(_HAS_LEASES).fetchone() is None:
+                return 0
+            return int(db.execute("SELECT n FROM lease").fetchone()[0])
+
+    def write(
+        self, endpoints: Iterable[Endpoint], *, planned_on: int, lease: int | None = None
+    ) -> int:
         """Replace what is said of these endpoints; return the new generation.
 
         Raises:
             StalePlan: the registry moved on since `planned_on`. Nothing was written.
+            LeaseTaken: `lease` is not the newest number that was given out. Nothing was written.
         """
         db = self._connect()
         try:
             db.execute("BEGIN IMMEDIATE")
+            newest = int(db.execute("SELECT n FROM lease").fetchone()[0])
+            if lease not in (None, newest):
+                db.execute("ROLLBACK")
+                raise LeaseTaken(f"lease {lease} was taken over, by {newest}")
             current = int(db.execute("SELECT n FROM generation").fetchone()[0])
             if current != planned_on:
                 db.execute("ROLLBACK")

@@ -100,6 +100,25 @@ def kept_path(trust: Path, writer: str, stream: str) -> Path:
     return trust / f"{writer}-{stream}{KEPT_SUFFIX}"
 
 
+def expect(audit: Path, writer: str, site: str) -> None:
+    """Return when a writer's logs are there; they are not opened.
+
+    Raises:
+        LogMissing: one was never made, or is gone. Nothing was made in its place.
+    """
+    for stream in STREAMS:
+        _expect_one(audit / writer / stream, writer, origin_of(site, writer, stream))
+
+
+def _expect_one(folder: Path, writer: str, origin: str) -> None:
+    if not folder.is_dir():
+        raise LogMissing(
+            f"there is no log {origin} here",
+            found=f"no {folder}",
+            next_step=f"sovereign audit create --writer {writer}",
+        )
+
+
 def _key(keys: Path, writer: str, stream: str, origin: str) -> SignerKey:
     path = keys / f"{writer}-{stream}{KEY_SUFFIX}"
     if not path.exists():
@@ -351,12 +370,7 @@ def _open_one(
 ) -> tuple[Log, Places]:
     folder, path = audit / writer / stream, keys / f"{writer}-{stream}{KEY_SUFFIX}"
     origin = origin_of(site, writer, stream)
-    if not folder.is_dir():
-        raise LogMissing(
-            f"there is no log {origin} here",
-            found=f"no {folder}",
-            next_step=f"sovereign audit create --writer {writer}",
-        )
+    _expect_one(folder, writer, origin)
     if not path.exists():
         raise LogKeyUnusable(
             f"the key that signs {origin} is not here",

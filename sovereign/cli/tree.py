@@ -51,6 +51,7 @@ def whole() -> typer.Typer:
         audit_restore,
         audit_serve,
         audit_standby,
+        controller,
         cost,
         decide,
         deploy,
@@ -101,6 +102,7 @@ def whole() -> typer.Typer:
     audit_standby.add_to(audit.app)
     audit_restore.add_to(audit.app)
     app.add_typer(audit.app, name="audit")
+    app.add_typer(controller.app, name="controller")
     app.add_typer(hold.app, name="hold")
     app.add_typer(subject.app, name="subject")
     app.add_typer(retention.app, name="retention")

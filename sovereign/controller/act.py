@@ -3,7 +3,11 @@
 An attestation that cannot be recorded, with everything that belongs to it, is not given. A
 quarantine is taken all the same: refusing is the safe side, and it is marked as not
 recorded, so that a later round makes up for it. A plan made on an older generation of the
-registry is refused whole.
+registry is refused whole, before anything is recorded where that is seen in time. A controller
+whose lease was taken over records and writes nothing.
+
+Acting twice on one plan, or being killed between a record and the registry, ends where acting once
+does: the next round sees what stands, and plans what is missing.
 """
 
 import msgspec
@@ -12,14 +16,24 @@ from sovereign import eventlog
 from sovereign.audit import record
 from sovereign.audit.trail import Trail
 from sovereign.controller.plan import Plan, Step
-from sovereign.errors import LogUnwritable
-from sovereign.registry import Endpoint, Registry, StalePlan
+from sovereign.errors import LeaseLost, LogUnwritable
+from sovereign.registry import Endpoint, LeaseTaken, Registry, StalePlan
 
 RECORD_TIMEOUT_S = 10
 
 
-def act(plan: Plan, registry: Registry, trail: Trail) -> bool:
-    """Carry the plan out; return False when nothing was done because it was stale."""
+def act(plan: Plan, registry: Registry, trail: Trail, *, lease: int | None = None) -> bool:
+    """Carry the plan out; return False when nothing was done because it was stale.
+
+    Raises:
+        LeaseLost: `lease` is not the newest number given out. The registry is as it was; this is
+            found out also by a plan of no steps.
+    """
+    if lease is not None and (newest := registry.newest_lease()) != lease:
+        raise _lost(f"lease {lease} was taken over, by {newest}")
+    if plan.steps and registry.snapshot().generation != plan.generation:
+        eventlog.emit("plan-stale", generation=plan.generation)
+        return False
     shown: dict[str, Endpoint] = {}
     withheld: set[str] = set()
     for step in plan.steps:
@@ -36,11 +50,19 @@ def act(plan: Plan, registry: Registry, trail: Trail) -> bool:
     if not shown:
         return True
     try:
-        registry.write(shown.values(), planned_on=plan.generation)
+        registry.write(shown.values(), planned_on=plan.generation, lease=lease)
     except StalePlan:
         eventlog.emit("plan-stale", generation=plan.generation)
         return False
+    except LeaseTaken as taken:
+        raise _lost(str(taken)) from None
     return True
+
+
+def _lost(found: str) -> LeaseLost:
+    return LeaseLost(
+        "this controller looks after the site no more", found=found, next_step="sovereign status"
+    )
 
 
 def _record(step: Step, trail: Trail) -> bool:

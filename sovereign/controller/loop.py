@@ -4,18 +4,31 @@ import signal
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 
 from sovereign import eventlog
 from sovereign.acknowledged import Reading
+from sovereign.audit import trail as trails
 from sovereign.audit.alive import Alive
 from sovereign.audit.trail import Trail
-from sovereign.controller import attesting
+from sovereign.controller import attesting, lease
 from sovereign.controller.act import act
 from sovereign.controller.cosign import Cosigning
 from sovereign.controller.exposed import Exposed
-from sovereign.controller.observe import Knock, Look, knocking, looking, observe, wanted
+from sovereign.controller.observe import (
+    Bounds,
+    Knock,
+    Look,
+    bounds,
+    knock_at,
+    knocking,
+    look_at,
+    looking,
+    wanted,
+)
+from sovereign.controller.past import Past
 from sovereign.controller.plan import plan
-from sovereign.controller.retain import Retaining
+from sovereign.controller.retain import Retaining, ticks
 from sovereign.controller.watching import Watching
 from sovereign.dependencies import judge, of_site
 from sovereign.errors import PolicySuperseded, SovereignError
@@ -29,6 +42,8 @@ def serve(home: Home, policy: Policy) -> None:
     """Round after round until SIGTERM or SIGINT.
 
     Raises:
+        LeaseHeld: another controller looks after this site. Nothing was done.
+        LeaseLost: another one has taken over meanwhile.
         LogMissing, LogLocked: there is no log to write to, or another writer holds it.
         LogUnwritable: the log has stopped. Only opening it again recovers it, so this process
             ends and is started anew; what it vouched for expires meanwhile.
@@ -40,8 +55,14 @@ def serve(home: Home, policy: Policy) -> None:
     chosen = home.settings.controller
     knock, look = knocking(chosen.probe_timeout_s), looking()
     opened = (home.audit, home.keys, "controller", home.settings.site, utcnow)
-    with Trail.open(*opened, trust=home.trust) as trail, Alive(trail, utcnow):
-        registry = Registry(home.registry, writable=True)
+    trails.expect(home.audit, "controller", home.settings.site)  # or a wrong home gets a registry
+    registry = Registry(home.registry, writable=True)
+    with (
+        lease.held(lease.path_of(home.registry), registry) as turn,
+        Trail.open(*opened, trust=home.trust) as trail,
+        Alive(trail, utcnow),
+    ):
+        past, within = Past.out_of_the_log(home, utcnow()), bounds(chosen.probe_timeout_s)
         trail.record("policy-loaded", policy=policy.digest, profile=policy.profile).result()
         registry.remove_all_but(endpoint.id for endpoint in wanted(home, policy))
         retaining, watching = Retaining(home, policy, trail), Watching(home, trail)
@@ -55,7 +76,12 @@ def serve(home: Home, policy: Policy) -> None:
                 stop.wait(chosen.interval_s)
                 continue
             began = time.monotonic()
-            run_round(home, policy, registry, trail, knock, look, licences)
+            run_round(
+                *(home, policy, registry, trail, knock, look, licences),
+                past=past,
+                turn=turn.number,
+                within=within,
+            )
             exposed.note_round(utcnow(), time.monotonic() - began)
             watching.look(utcnow())
             retaining.run_when_due(utcnow())
@@ -95,19 +121,47 @@ def run_round(
     knock: Knock,
     look: Look,
     licences: Reading | None = None,
+    *,
+    past: Past | None = None,
+    turn: int | None = None,
+    within: Bounds | None = None,
+    ticking: Callable[[], float] = ticks,
 ) -> None:
     """Observe, plan, act and record once. A registry that is busy is left for the next round.
 
-    `licences` remembers what was acknowledged between rounds.
+    What was looked at longer ago than an attestation is good for is thrown away: the process was
+    stopped, or the machine slept, and the next round looks again.
+
+    Args:
+        licences: remembers what was acknowledged between rounds.
+        past: how often each endpoint was shut and has looked well since; it learns from the round.
+        turn: the number of the lease under which the registry is written.
+        within: what bounds each knock and look, and knows which have not come back.
+        ticking: counts seconds that nobody can set, those of a sleep too.
+
+    Raises:
+        LeaseLost: another controller has begun since.
     """
+    past, within, asked_for = past or Past(), within or Bounds(), wanted(home, policy)
+    licences = licences or Reading(home, policy)
     try:
         snapshot = registry.snapshot()
-        seen = observe(wanted(home, policy), knock, look)
-        now = utcnow()
+        probes = knock_at(asked_for, knock, within)
+        now, began = utcnow(), ticking()
+        seen = look_at(asked_for, probes, look, within)
         touched = judge(policy, of_site(home, policy), now)
-        terms = (licences or Reading(home, policy)).standing(each.wanted.model for each in seen)
+        terms = licences.standing(each.model for each in asked_for)
         stands = attesting.standing(home, policy, now)
-        made = plan(policy, seen, snapshot, now, touched, licences=terms, places=stands)
-        act(made, registry, trail)
+        made = plan(
+            *(policy, seen, snapshot, now, touched),
+            licences=terms,
+            places=stands,
+            looks=past.looks(now),
+        )
+        if ticking() - began >= policy.audit.attestation_valid_s:
+            eventlog.emit("plan-stale", generation=made.generation)
+            return
+        if act(made, registry, trail, lease=turn):
+            past.learn(made, (each.id for each in asked_for), snapshot, now)
     except sqlite3.OperationalError as error:
         eventlog.emit("registry-busy", exception=type(error).__name__)

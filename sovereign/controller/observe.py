@@ -1,16 +1,20 @@
 """Observe what the settings want and what is really there, as values for `plan`.
 
-The only part of a round that waits for others: a one-token request to each engine, and a
-look at the process behind its port. Nothing is judged here.
+The only part of a round that waits for others: a one-token request to each engine, then a look at
+the process behind its port, each within a bound. Nothing is judged here.
+
+All are knocked at before any is looked at: an engine may take its time to answer, and what an
+attestation rests on, the look, should not grow old meanwhile.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 from sovereign import host
+from sovereign.controller.bounded import Bounded
 from sovereign.engines import ENGINES, Probe
-from sovereign.host import EngineProcess
+from sovereign.host import SOCKET_TIMEOUT_S, EngineProcess
 from sovereign.policy import Policy
 from sovereign.settings import Home
 
@@ -18,6 +22,10 @@ Look = Callable[["Wanted"], EngineProcess]
 Knock = Callable[["Wanted"], Probe]
 TOGETHER_MAX = 32
 """Endpoints looked at in the same moment."""
+SPARE_S = 5.0
+"""What a knock or a look may take beyond its own time limit."""
+DEFAULT_KNOCK_S = 60.0
+UNANSWERED = Probe(False, 0, "timed-out", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +76,38 @@ def wanted(home: Home, policy: Policy) -> tuple[Wanted, ...]:
     )
 
 
-def observe(endpoints: tuple[Wanted, ...], knock: Knock, look: Look) -> tuple[Seen, ...]:
-    """Knock at each endpoint and look at its process; at several together, so that one that does
-    not answer does not let what is known of the others grow old."""
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What bounds the knocks and looks of a process, and knows from round to round which of them
+    have not come back."""
 
-    def see(endpoint: Wanted) -> Seen:
-        return Seen(endpoint, knock(endpoint), look(endpoint))
+    knocks: Bounded[Probe] = field(
+        default_factory=lambda: Bounded(DEFAULT_KNOCK_S + SPARE_S, TOGETHER_MAX)
+    )
+    looks: Bounded[EngineProcess] = field(
+        default_factory=lambda: Bounded(SOCKET_TIMEOUT_S + SPARE_S, TOGETHER_MAX)
+    )
 
-    if len(endpoints) == 1:
-        return (see(endpoints[0]),)
-    with ThreadPoolExecutor(min(len(endpoints), TOGETHER_MAX)) as pool:
-        return tuple(pool.map(see, endpoints))
+
+def bounds(probe_timeout_s: float) -> Bounds:
+    """For knocks of such a time limit."""
+    return Bounds(Bounded(probe_timeout_s + SPARE_S, TOGETHER_MAX))
+
+
+def knock_at(endpoints: tuple[Wanted, ...], knock: Knock, within: Bounds) -> dict[str, Probe]:
+    """Knock at several together, so that one that does not answer holds no other up."""
+    return within.knocks.run({each.id: partial(knock, each) for each in endpoints})
+
+
+def look_at(
+    endpoints: tuple[Wanted, ...], probes: Mapping[str, Probe], look: Look, within: Bounds
+) -> tuple[Seen, ...]:
+    """Look at the process of each; what did not come back in time is not answering, or not seen."""
+    found = within.looks.run({each.id: partial(look, each) for each in endpoints})
+    return tuple(
+        Seen(each, probes.get(each.id, UNANSWERED), found.get(each.id, EngineProcess()))
+        for each in endpoints
+    )
 
 
 def knocking(timeout_s: float) -> Knock:

@@ -1,8 +1,11 @@
 """Plan what one round changes. Pure: observations in, numbered steps out.
 
-A plan is made on one generation of the registry and is worthless on another. It never
-repeats what already stands: an endpoint quarantined for the same reason, and recorded so,
+A plan is made on one generation of the registry and is worthless on another: its number is that
+of the generation it leads to, so of all plans of a number one at most is ever carried out. It
+never repeats what already stands: an endpoint quarantined for the same reason, and recorded so,
 gets no new step; a fresh attestation is renewed only in the second half of its life.
+
+What was shut opens once it has looked well as often in a row as its past asks for (`damping.py`).
 """
 
 from collections.abc import Mapping
@@ -15,6 +18,7 @@ import msgspec
 
 from sovereign import licence
 from sovereign.attestation.judge import HostPlace
+from sovereign.controller.damping import NONE, Looks
 from sovereign.controller.observe import Seen, Wanted
 from sovereign.dependencies import Judged, first_refused
 from sovereign.engines import ENGINES
@@ -30,6 +34,7 @@ REFUSED = "residency-refused"
 UNSAID = licence.Standing()
 """A site that says nothing is in production, and nothing was acknowledged for it."""
 NO_PLACES: Mapping[str, HostPlace] = MappingProxyType({})
+NO_LOOKS: Mapping[str, Looks] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,21 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps in order, and the generation of the registry they were planned on."""
+    """Steps in order, and the generation of the registry they were planned on.
+
+    `well` are the endpoints that nothing was found wrong with, `waiting` those of them that stay
+    shut because they have not looked well for long enough.
+    """
 
     generation: int
     steps: tuple[Step, ...]
+    well: frozenset[str] = frozenset()
+    waiting: tuple[str, ...] = ()
+
+    @property
+    def number(self) -> int:
+        """The generation of the registry that carrying it out leads to."""
+        return self.generation + 1
 
 
 def plan(
@@ -73,29 +89,45 @@ def plan(
     *,
     licences: licence.Standing = UNSAID,
     places: Mapping[str, HostPlace] = NO_PLACES,
+    looks: Mapping[str, Looks] = NO_LOOKS,
 ) -> Plan:
     """Return the steps that bring the registry in line with what was seen.
 
     Args:
+        now: when the looks at the processes began. What is vouched for is dated from it, so that
+            no attestation outlives what it rests on by more than the policy says.
         dependencies: what every endpoint's requests touch besides it, each judged at `now`.
         licences: what the site is and what was acknowledged for it, for `licence.decide`.
         places: by endpoint, what stands about the place of its host besides its operator's word.
+        looks: by endpoint, how often it has looked well in a row, and how often it has to.
     """
     shared = _shared_fault(policy, dependencies)
     standing = {endpoint.id: endpoint for endpoint in snapshot.endpoints}
     steps: list[Step] = []
+    well, waiting = set(), []
     for sight in seen:
+        name = sight.wanted.id
         decision = _attested_place(policy, sight, now)
         terms = licence.decide(policy, sight.wanted.model, licences, now)
-        placed = places.get(sight.wanted.id)
+        placed = places.get(name)
         fault = find_fault(sight, decision, shared) or _place_fault(placed) or _licence_fault(terms)
-        current = standing.get(sight.wanted.id)
+        current = standing.get(name)
+        if fault is None:
+            well.add(name)
+            if _is_shut(current) and not looks.get(name, NONE).is_enough_with_one_more:
+                waiting.append(name)
+                continue
         until = _first_of(terms.until, placed.until if placed else None)
         for verb, endpoint in _changes(policy, sight, fault, current, now, until):
             rule = decision.rule if _is_about_place(verb, endpoint, current) else ""
             number, signal = len(steps) + 1, _signal(sight.wanted, placed)
             steps.append(Step(number, verb, endpoint, signal, decision, rule))
-    return Plan(snapshot.generation, tuple(steps))
+    return Plan(snapshot.generation, tuple(steps), frozenset(well), tuple(waiting))
+
+
+def _is_shut(current: Endpoint | None) -> bool:
+    """It was open and is not; what nobody has vouched for yet was never shut."""
+    return current is not None and current.quarantine not in ("", "not-attested")
 
 
 def _is_about_place(verb: str, endpoint: Endpoint, current: Endpoint | None) -> bool:
@@ -123,8 +155,7 @@ def _changes(
     renewed = _no_longer_than(until, _renewed(policy, sight.wanted, now))
     attested: list[Change] = [("attest", renewed)]
     if current is None or not current.is_fresh(now) or current.quarantine:
-        released = current is not None and current.quarantine not in ("", "not-attested")
-        return [*attested, ("release", renewed)] if released else attested
+        return [*attested, ("release", renewed)] if _is_shut(current) else attested
     assert current.expires_at is not None
     half = timedelta(seconds=policy.audit.attestation_valid_s / 2)
     changed = (current.address, current.place, current.models) != (

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sovereign import policy as policies
-from sovereign.controller.observe import Seen, Wanted
+from sovereign.controller.observe import Bounds, Knock, Look, Seen, Wanted, knock_at, look_at
 from sovereign.engines import ENGINES, Probe
 from sovereign.host import EngineProcess
 from sovereign.registry import Endpoint, Snapshot
@@ -34,6 +34,14 @@ def sight(
     probe: Probe = ANSWERS, process: EngineProcess = WELL, asked_for: Wanted | None = None
 ) -> Seen:
     return Seen(asked_for or wanted(), probe, process)
+
+
+def observe(
+    endpoints: tuple[Wanted, ...], knock: Knock, look: Look, within: Bounds | None = None
+) -> tuple[Seen, ...]:
+    """Knock at all and look at all, as a round does."""
+    within = within or Bounds()
+    return look_at(endpoints, knock_at(endpoints, knock, within), look, within)
 
 
 def attested(at: datetime, **more: object) -> Endpoint:

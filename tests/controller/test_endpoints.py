@@ -14,7 +14,7 @@ import pytest
 from sovereign import settings
 from sovereign.audit.trail import Trail
 from sovereign.controller.loop import run_round
-from sovereign.controller.observe import TOGETHER_MAX, knocking, looking, observe, wanted
+from sovereign.controller.observe import TOGETHER_MAX, knocking, looking, wanted
 from sovereign.engines import Probe
 from sovereign.errors import SettingsUnreadable
 from sovereign.host import EngineProcess
@@ -26,7 +26,7 @@ from sovereign.settings import (
     Home,
     Settings,
 )
-from tests.controller.seen import ANSWERS, ENVIRONMENT, MODEL, POLICY, WELL
+from tests.controller.seen import ANSWERS, ENVIRONMENT, MODEL, POLICY, WELL, observe
 from tests.controller.test_loop import _Answering, evidence, home_at
 
 PARIS, FRANKFURT = "scaleway:fr-par-2", "aws:eu-central-1"

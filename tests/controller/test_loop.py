@@ -17,13 +17,13 @@ import pytest
 from sovereign.audit import trail as trails
 from sovereign.audit.trail import Trail
 from sovereign.controller.loop import run_round
-from sovereign.controller.observe import knocking, looking, observe, wanted
+from sovereign.controller.observe import knocking, looking, wanted
 from sovereign.fleet import members, records
 from sovereign.fleet import verify as verify_all
 from sovereign.host import EngineProcess
 from sovereign.registry import Registry, utcnow
 from sovereign.settings import EngineSettings, Home, Settings
-from tests.controller.seen import ENVIRONMENT, MODEL, POLICY
+from tests.controller.seen import ENVIRONMENT, MODEL, POLICY, observe
 from tests.engines.running import free_port
 from tests.simulated.engine import completion
 

@@ -1,0 +1,76 @@
+"""`sovereign controller …`: what the next round would change, and who looks after the site."""
+
+from typing import Any
+
+import typer
+
+from sovereign.acknowledged import standing_or_none
+from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
+from sovereign.controller import attesting, lease
+from sovereign.controller.observe import bounds, knock_at, knocking, look_at, looking, wanted
+from sovereign.controller.past import Past
+from sovereign.controller.plan import Plan
+from sovereign.controller.plan import plan as planned
+from sovereign.dependencies import judge, of_site
+from sovereign.registry import Registry, utcnow
+
+app = typer.Typer(help="Look at the loop without running it.", no_args_is_help=True)
+
+
+@app.command()
+def plan(home: HomeOption = None, as_json: JsonFlag = False) -> None:
+    """What a round of the controller would change now. Nothing is changed or recorded.
+
+    Looks at every endpoint as the controller does, so it asks each engine for one token. Exit 1
+    when an endpoint is to be shut or to stay shut.
+    """
+    where = home_of(home)
+    policy, registry = policy_of(where), Registry(where.registry)
+    snapshot = registry.snapshot()
+    wait_s, asked_for = where.settings.controller.probe_timeout_s, wanted(where, policy)
+    within = bounds(wait_s)
+    probes, now = knock_at(asked_for, knocking(wait_s), within), utcnow()
+    seen = look_at(asked_for, probes, looking(), within)
+    touched = judge(policy, of_site(where, policy), now)
+    looks = Past.out_of_the_log(where, now).looks(now)
+    terms = standing_or_none(where, policy, *(each.model for each in asked_for))
+    made = planned(
+        *(policy, seen, snapshot, now, touched),
+        licences=terms,
+        places=attesting.standing(where, policy, now),
+        looks=looks,
+    )
+    shut = sorted({each.id for each in asked_for} - made.well | set(made.waiting))
+    holder = lease.holder_in(lease.path_of(where.registry))
+    found = _shown(made) | {"shut": shut, "lease": None if holder is None else holder.number}
+    if as_json:
+        give(found)
+    else:
+        say(f"plan {made.number} under policy {policy.digest[:12]}, {len(made.steps)} steps")
+        columns = ("number", "verb", "endpoint", "code", "reason")
+        table(columns, [[step[name] for name in columns] for step in found["steps"]])
+        facts({"shut after it": ", ".join(shut) or "none"})
+        for name in made.waiting:
+            say(f"  {name} looks well; it opens after {looks[name].needed} good looks in a row")
+    raise typer.Exit(1 if shut else 0)
+
+
+def _shown(made: Plan) -> dict[str, Any]:
+    return {
+        "number": made.number,
+        "generation": made.generation,
+        "waiting": list(made.waiting),
+        "steps": [
+            {
+                "number": step.number,
+                "verb": step.verb,
+                "endpoint": step.endpoint.id,
+                "place": step.endpoint.place,
+                "code": step.endpoint.quarantine,
+                "reason": step.endpoint.reason,
+                "rule": step.decision.rule,
+                "verdict": step.decision.verdict,
+            }
+            for step in made.steps
+        ],
+    }
