@@ -27,6 +27,8 @@ def issuer(*bindings: dict[str, Any], **more: Any) -> Issuer:
 
 def from_claim(field: str, name: str, **more: Any) -> dict[str, Any]:
     binding = {**BINDING, "from_claims": {field: name}, **more}
+    if field == "purpose":
+        binding = {"may_name": {field: ["cv-screening", "two words"]}, **binding}
     return {**binding, field: ""} if field in ("tenant", "purpose") else binding
 
 
@@ -87,6 +89,7 @@ def test_of_two_bindings_that_match_the_first_is_taken() -> None:
         ("tenant", "a\nb", None),
         ("purpose", "cv-screening", "cv-screening"),
         ("purpose", "two words", "two words"),
+        ("purpose", "for somebody", None),
         ("basis", "consent", "consent"),
         ("basis", "because", None),
         ("data", "public", "public"),
@@ -115,6 +118,34 @@ def test_a_field_taken_out_of_a_claim_is_a_word_this_site_knows_or_nothing(
         assert str(claim) not in denied.value.message or claim in ([], None, "", 7)
         return
     assert getattr(bind(EEA, it, claims, NOW), field) == found
+
+
+@pytest.mark.parametrize(
+    ("field", "claim", "found"),
+    [
+        ("tenant", "hr", "hr"),
+        ("tenant", "legal", None),
+        ("tenant", ["hr", "legal"], None),
+        ("basis", "consent", "consent"),
+        ("basis", "contract", None),
+        ("data", "public", "public"),
+        ("data", "personal", None),
+        ("roles", ["reviewer", "admin"], ("reviewer",)),
+        ("roles", ["admin"], ()),
+    ],
+)
+def test_a_claim_says_no_more_than_the_binding_lets_it(
+    field: str, claim: object, found: object
+) -> None:
+    """Whoever administers the provider must not reach the tenants of others."""
+    may = {"tenant": ["hr"], "basis": ["consent"], "data": ["public"], "roles": ["reviewer"]}
+    it = issuer(from_claim(field, "x", may_name={field: may[field]}))
+    if found is None:
+        with pytest.raises(Denied) as denied:
+            bind(EEA, it, {"x": claim}, NOW)
+        assert denied.value.code == "token-not-bound"
+        return
+    assert getattr(bind(EEA, it, {"x": claim}, NOW), field) == found
 
 
 def test_a_claim_can_narrow_the_models_of_a_binding_and_not_widen_them() -> None:
@@ -147,6 +178,14 @@ def test_a_claim_can_narrow_the_models_of_a_binding_and_not_widen_them() -> None
         ({"bindings": [{**BINDING, "tenant": ""}]}, "tenant"),
         ({"bindings": [{**BINDING, "from_claims": {"tenant": "org"}}]}, "not both"),
         ({"bindings": [{**BINDING, "from_claims": {"subject": "x"}}]}, "subject"),
+        ({"bindings": [{**BINDING, "may_name": {"tenant": ["hr"]}}]}, "not taken out of a claim"),
+        ({"bindings": [from_claim("purpose", "x", may_name={})]}, "in the clear"),
+        ({"bindings": [from_claim("roles", "x", may_name={"roles": []})]}, "may_name"),
+        ({"bindings": [from_claim("models", "x", may_name={"models": ["m"]})]}, "models"),
+        (
+            {"bindings": [from_claim("basis", "x", may_name={"basis": ["whim"]})]},
+            "may_name of basis",
+        ),
     ],
     ids=str,
 )

@@ -124,6 +124,22 @@ async def test_only_a_certificate_that_is_verified_bound_and_in_force_counts(
         assert unknown == (401, "key-missing-or-unknown")
 
 
+async def test_a_certificate_that_was_shut_out_is_not_let_in_by_a_secret_beside_it(
+    tmp_path: Path,
+) -> None:
+    """Whoever took a key pair may have taken a secret with it."""
+    async with secured(tmp_path) as it:
+        mine, unbound = it.clients.issue("mine"), it.clients.issue("unbound")
+        bound = it.bind(mine)
+        await it.site.seen()
+        assert await it.ask(mine, secret=it.site.secret) == (200, "")
+        it.site.keystore.revoke(bound, utcnow())
+        await it.site.seen()
+        assert await it.ask(mine, secret=it.site.secret) == (401, "key-inactive")
+        assert await it.ask(unbound, secret=it.site.secret) == (200, "")
+        assert await it.ask(None, secret=it.site.secret) == (200, "")
+
+
 async def refused_at_the_door(it: Secured, files: Files) -> bool:
     try:
         await it.ask(files)

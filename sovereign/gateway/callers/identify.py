@@ -2,8 +2,9 @@
 
 A client shows one of three things: a key's secret or a token of an identity provider, as a bearer
 token (RFC 6750), or the certificate of its TLS connection. Where both a bearer token and
-a certificate are there, the token counts; a client library that insists on a key sends the word
-`certificate`. Secrets and tokens are compared by their SHA-256, and never kept, logged or echoed.
+a certificate are there, the token counts, unless the certificate's key is revoked or expired; a
+client library that insists on a key sends the word `certificate`. Secrets and tokens are compared
+by their SHA-256, and never kept, logged or echoed.
 """
 
 from datetime import datetime
@@ -44,6 +45,7 @@ async def identify(call: Call, view: View, now: datetime) -> Key:
             raise Denied("token-not-bound", "the token is for a tenant this site does not know")
     else:
         key = _by_certificate(call, view.known, shown, now)
+    _refuse_revoked(call, view.known, now)
     if key.tenant in view.known.suspended:
         raise Denied("tenant-suspended", f"the tenant of the key {key.id} is suspended")
     return key
@@ -66,6 +68,13 @@ def _by_certificate(call: Call, known: Known, shown: str, now: datetime) -> Key:
     if key is None:
         raise Denied("certificate-refused", "the certificate of this connection is not bound")
     return _active(key, now)
+
+
+def _refuse_revoked(call: Call, known: Known, now: datetime) -> None:
+    """Whoever shows a certificate that was shut out is not let in by what else it has."""
+    bound = known.keys.get(call.certificate.fingerprint) if call.certificate else None
+    if bound is not None:
+        _active(bound, now)
 
 
 def _active(key: Key, now: datetime) -> Key:

@@ -28,6 +28,8 @@ TokenType = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9.+-]{0,63}$")]
 Claim = Annotated[str, Meta(min_length=1, max_length=128)]
 Name = Annotated[str, Meta(max_length=128)]
 Filled = Literal["tenant", "purpose", "basis", "data", "models", "roles"]
+Listed = Literal["tenant", "purpose", "basis", "data", "roles"]
+"""Models are narrowed by the binding's own list."""
 
 
 class _Part(Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,7 +39,8 @@ class _Part(Struct, frozen=True, forbid_unknown_fields=True):
 class Binding(_Part, frozen=True):
     """What a token is bound to when all of `when` is in its claims.
 
-    `from_claims` names the claim that a field is taken out of, in place of the word given here.
+    `from_claims` names the claim that a field is taken out of, in place of the word given here;
+    `may_name` lists the only words that such a claim may say.
     """
 
     id: Word
@@ -51,12 +54,20 @@ class Binding(_Part, frozen=True):
     roles: tuple[Word, ...] = ()
     priority: Literal["interactive", "batch"] = "interactive"
     from_claims: dict[Filled, Claim] = {}
+    may_name: dict[Listed, Annotated[tuple[Name, ...], Meta(min_length=1, max_length=1000)]] = {}
 
     def __post_init__(self) -> None:
         """Refuse a binding that leaves open on whose behalf, or what for."""
         for name in ("tenant", "purpose"):
             if bool(getattr(self, name)) is (name in self.from_claims):
                 raise ValueError(f"{name}: a word here, or a claim under from_claims, not both")
+        for name in self.may_name:
+            if name not in self.from_claims:
+                raise ValueError(f"may_name: {name} is not taken out of a claim")
+        if "purpose" in self.from_claims and "purpose" not in self.may_name:
+            raise ValueError(
+                "purpose: it stands in records in the clear, so may_name has to list it"
+            )
 
 
 class Issuer(_Part, frozen=True):
@@ -140,6 +151,8 @@ def _unknown(issuer: Issuer, policy: Policy) -> Iterator[tuple[str, str, str]]:
             "data": ((binding.data,), sorted(policy.data)),
             "subject": ((binding.subject,), (OIDC_SUB, *SOURCES)),
             "models": (binding.models, sorted(policy.models)),
+            "may_name of basis": (binding.may_name.get("basis", ()), LEGAL_BASES),
+            "may_name of data": (binding.may_name.get("data", ()), sorted(policy.data)),
         }
         for name, (given, accepted) in words.items():
             for each in given:

@@ -37,7 +37,7 @@ def bind(policy: Policy, issuer: Issuer, claims: Mapping[str, Any], now: datetim
         subject=binding.subject,
         created_at=now,
         models=_models(binding, claims, policy),
-        roles=tuple(sorted({*binding.roles, *_words(binding, "roles", claims)})),
+        roles=_roles(binding, claims),
         priority=binding.priority,
     )
 
@@ -94,6 +94,8 @@ def _word(binding: Binding, field: Any, claims: Mapping[str, Any]) -> str:
     words = _words(binding, field, claims)
     if len(words) != 1:
         raise _unbound(f"the claim for its {field} does not name one")
+    if words[0] not in binding.may_name.get(field, words):
+        raise _unbound(f"the claim for its {field} names one that it may not")
     return words[0]
 
 
@@ -107,6 +109,13 @@ def _one_of(
     if word not in accepted:
         raise _unbound(f"the claim for its {field} names none that this site knows")
     return word
+
+
+def _roles(binding: Binding, claims: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those of the binding, and those of the claim that it may name; the others are left out."""
+    named = _words(binding, "roles", claims)
+    may = binding.may_name.get("roles", named)
+    return tuple(sorted({*binding.roles, *(word for word in named if word in may)}))
 
 
 def _models(binding: Binding, claims: Mapping[str, Any], policy: Policy) -> tuple[str, ...]:
