@@ -6,6 +6,7 @@ SovereignError
     DeclarationMissing        place-undeclared
     LicenceRefused            licence-refused
     WeightsDiffer             weights-differ
+    WeightsUnsafe             weights-unsafe
     AuditFinding              audit-finding
     SubjectHeld               subject-held
     StandbyBehind             standby-behind
@@ -38,6 +39,7 @@ SovereignError
     PlannerUnavailable        planner-unavailable
     StandbyUnreachable        standby-unreachable
     DrillRunning              drill-running
+    WeightsUnfetched          weights-unfetched
     FirewallUnreadable        firewall-unreadable
     LeaseHeld                 lease-held
     LeaseLost                 lease-lost
@@ -125,6 +127,12 @@ class WeightsDiffer(Refused):
     """The weights on this machine are not the ones the policy pins. Nothing was started."""
 
     code = "weights-differ"
+
+
+class WeightsUnsafe(Refused):
+    """Weights hold something that is not served: code, a false header. Nothing was published."""
+
+    code = "weights-unsafe"
 
 
 class AuditFinding(Refused):
@@ -313,6 +321,12 @@ class DrillRunning(Unavailable):
     """Another drill runs on this site. Nothing was done."""
 
     code = "drill-running"
+
+
+class WeightsUnfetched(Unavailable):
+    """Weights are not all here yet. What came is kept, and the next run goes on from there."""
+
+    code = "weights-unfetched"
 
 
 class FirewallUnreadable(Unavailable):

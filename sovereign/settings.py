@@ -340,7 +340,8 @@ class DependencySettings(Section, frozen=True):
         Meta(description="What happens there; empty: as for its kind."),
     ] = ()
     listener: Annotated[
-        str, Meta(description="Its address and port, when it runs on this host.")
+        str,
+        Meta(description="Its address and port, when it runs on this host or is a mirror."),
     ] = ""
 
 

@@ -351,6 +351,22 @@ RECORD_TYPES: dict[str, RecordType] = {
         "An acknowledgement ended before it expired.",
         {"acknowledgement": N, "model": N, "approver": N, "policy": N},
     ),
+    "weights-fetched": RecordType(
+        "evidence",
+        "A set of weights was brought in: its digest pins every file, its contents were checked.",
+        {
+            "model": N,
+            "licence": N,
+            "digest": N,
+            "source": N,
+            "place": N,
+            "files": I,
+            "bytes": I,
+            "tokenizer": OPTIONAL,
+            "template": OPTIONAL,
+            "policy": N,
+        },
+    ),
     "plan-decision": RecordType(
         "evidence",
         "What the guard decided about a resource of a plan.",

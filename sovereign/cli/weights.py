@@ -1,23 +1,32 @@
-"""`sovereign weights …`: what the weights on this machine are."""
+"""`sovereign weights …`: bring weights in under a pinned digest, list them, verify them."""
 
 import re
+import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from sovereign.cli.output import JsonFlag, give, say
-from sovereign.engines.digest import model_digest
-from sovereign.errors import BadInput, WeightsDiffer
+from sovereign import catalogue
+from sovereign.cli.audit_args import deployed
+from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
+from sovereign.engines.digest import manifest, model_digest
+from sovereign.errors import BadInput, Refused, WeightsDiffer
+from sovereign.registry import utcnow
+from sovereign.settings import Home
+from sovereign.supervisor.deployment import operator_trail
+from sovereign.weights import fetch as fetching
+from sovereign.weights import store
+from sovereign.weights.manifest import Manifest
 
 SHA256 = "sha256:"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-app = typer.Typer(help="What the weights on this machine are.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    pass
+app = typer.Typer(help="Bring weights in, list them, verify them.", no_args_is_help=True)
+PROGRESS_EVERY_S = 2.0
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be fetched; fetch nothing.")
+]
 
 
 @app.command()
@@ -26,14 +35,18 @@ def digest(
     must_be: Annotated[
         str, typer.Option(help="The digest they must have: exit 1 when they differ.")
     ] = "",
+    as_manifest: Annotated[
+        bool, typer.Option("--manifest", help="The manifest of a folder itself, as sha256sum says.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """The digest that `engine.weights_digest` pins: of a file, or of a folder's manifest."""
     if not path.exists():
         raise BadInput(f"there are no weights at {path}", accepted="a file or a folder")
-    wanted = must_be.lower() if must_be.lower().startswith(SHA256) else f"{SHA256}{must_be.lower()}"
-    if must_be and not _DIGEST.fullmatch(wanted):
-        raise BadInput(f"{must_be!r} is no digest", accepted=f"{SHA256} and 64 hexadecimal digits")
+    wanted = _pin(must_be) if must_be else ""
+    if as_manifest:
+        sys.stdout.write(manifest(path))
+        return
     found = model_digest(path)
     if must_be and found != wanted:
         raise WeightsDiffer(f"the weights at {path} differ", found=found, accepted=wanted)
@@ -41,3 +54,126 @@ def digest(
         give({"path": str(path), "digest": found})
     else:
         say(found)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Id, alias or short name of a model.")],
+    source: Annotated[
+        str, typer.Option("--from", help="A folder, or the URL of one at a declared mirror.")
+    ],
+    pin: Annotated[
+        str, typer.Option("--digest", help="The digest of the set, from who compared it.")
+    ],
+    home: HomeOption = None,
+    dry_run: DryRun = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Bring in a set of weights: every file as pinned, nothing that runs; recorded.
+
+    What was interrupted goes on where it was. A mirror is declared in the settings (`dependencies`,
+    kind `mirror`, with `listener` and `place`); its manifest lies beside the folder, as
+    FOLDER.sha256.
+    """
+    where, now = deployed(home), utcnow()
+    policy = policy_of(where)
+    model = catalogue.with_weights(policy, name)
+    wish = fetching.Wish(model, fetching.source_of(where, policy, source, now), _pin(pin))
+    named = fetching.read(where, policy, wish, now)
+    if dry_run:
+        size = fetching.size(wish.source, named)
+        _tell(
+            {**_said(model.id, named), "bytes": size, "record": None, "path": ""}, as_json=as_json
+        )
+        return
+    with operator_trail(where, ("evidence",)) as trail:
+        done = fetching.fetch(where, policy, wish, named, trail=trail, told=_Progress())
+    weights = done.path / named.only_gguf.name if named.only_gguf else done.path
+    said = {
+        **_said(model.id, named),
+        "record": done.record.name if done.record else None,
+        "path": str(weights),
+        "weights_digest": f"{SHA256}{named.only_gguf.sha256}" if named.only_gguf else named.digest,
+    }
+    _tell(said, as_json=as_json)
+
+
+@app.command()
+def verify(home: HomeOption = None, as_json: JsonFlag = False) -> None:
+    """Hash every set that was brought in again: exit 1 when one is not what it was."""
+    rows = [_verified(each) for each in store.stored(home_of(home))]
+    if as_json:
+        give({"sets": rows})
+    else:
+        table(("model", "digest", "says"), [[r["model"], r["digest"], r["says"]] for r in rows])
+    raise typer.Exit(0 if all(row["verdict"] == "pass" for row in rows) else 1)
+
+
+@app.command("list")
+def list_(home: HomeOption = None, as_json: JsonFlag = False) -> None:
+    """Every set that was brought in, and which of them the engine is told to serve."""
+    where = home_of(home)
+    rows = [_listed(where, each) for each in store.stored(where)]
+    if as_json:
+        give({"sets": rows})
+        return
+    table(
+        ("model", "serves", "GB", "path"),
+        [[r["model"], r["serves"], r["gb"], r["path"]] for r in rows],
+    )
+
+
+class _Progress:
+    """A line on standard error, now and then; what is quick says nothing."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + PROGRESS_EVERY_S
+
+    def __call__(self, name: str, here: int, size: int | None) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + PROGRESS_EVERY_S
+        of = f" of {size / 1e6:.0f}" if size is not None else ""
+        print(f"{name}  {here / 1e6:.0f}{of} MB", file=sys.stderr)
+
+
+def _pin(given: str) -> str:
+    wanted = given.lower() if given.lower().startswith(SHA256) else f"{SHA256}{given.lower()}"
+    if not _DIGEST.fullmatch(wanted):
+        raise BadInput(
+            f"{given[:80]!r} is no digest", accepted=f"{SHA256} and 64 hexadecimal digits"
+        )
+    return wanted
+
+
+def _said(model: str, named: Manifest) -> dict[str, Any]:
+    return {"model": model, "digest": named.digest, "files": len(named.entries)}
+
+
+def _tell(said: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        give({**said, "dry_run": not said["path"]})
+        return
+    shown = {key: value for key, value in said.items() if value not in (None, "")}
+    facts({**shown, "record": said["record"] or "none"})
+    if said["path"]:
+        say(f"next: make deploy MODEL={said['model']} WEIGHTS={said['path']}")
+
+
+def _verified(each: store.Stored) -> dict[str, str]:
+    try:
+        store.verify(each)
+    except Refused as error:
+        return {**_named(each), "verdict": error.code, "says": str(error)}
+    return {**_named(each), "verdict": "pass", "says": "as it was published"}
+
+
+def _listed(home: Home, each: store.Stored) -> dict[str, Any]:
+    chosen = home.settings.engine.weights
+    serves = bool(chosen) and Path(chosen).is_relative_to(each.path)
+    size = each.bytes
+    return {**_named(each), "serves": serves, "bytes": size, "gb": round(size / 1e9, 1)}
+
+
+def _named(each: store.Stored) -> dict[str, str]:
+    return {"model": each.model, "digest": each.digest, "path": str(each.path)}

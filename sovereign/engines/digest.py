@@ -20,11 +20,19 @@ def model_digest(path: Path) -> str:
     """
     if path.is_file():
         return f"sha256:{_of_file(path)}"
+    return f"sha256:{hashlib.sha256(manifest(path).encode()).hexdigest()}"
+
+
+def manifest(path: Path) -> str:
+    """Return the manifest of a weights folder: what `sha256sum` says of its files, by name.
+
+    Raises:
+        BadInput: there is no file in it.
+    """
     names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
     if not names:
         raise BadInput("there are no weights here", found=str(path), accepted="a file or a folder")
-    manifest = "".join(f"{_of_file(path / name)}  {name}\n" for name in names)
-    return f"sha256:{hashlib.sha256(manifest.encode()).hexdigest()}"
+    return "".join(f"{_of_file(path / name)}  {name}\n" for name in names)
 
 
 def _of_file(path: Path) -> str:
