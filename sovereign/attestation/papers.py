@@ -31,6 +31,7 @@ Sentence = Annotated[str, Meta(max_length=1024)]
 NONCE_BYTES = 32
 Nonce = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Micros = Annotated[int, Meta(ge=0, le=60_000_000)]
+Signal = Literal["host-key", "metadata", "statement", "round-trip"]
 Verdict = Literal["proves", "consistent", "contradicts", "unknown"]
 REPORTS_MAX = 32
 _ENCODER = msgspec.json.Encoder(order="sorted")
@@ -105,7 +106,7 @@ class Claim(Paper, frozen=True):
 class Finding(Paper, frozen=True):
     """What one signal says about the place, and why."""
 
-    signal: Literal["host-key", "metadata", "statement", "round-trip"]
+    signal: Signal
     verdict: Verdict
     reason: Sentence
     vouched_by: Word = ""

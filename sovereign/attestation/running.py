@@ -14,6 +14,7 @@ from sovereign.attestation import gather, kept, site
 from sovereign.attestation.gather import Ask
 from sovereign.attestation.linklocal import Fetch
 from sovereign.attestation.papers import Attestation, Nonce, Paper, Time
+from sovereign.attestation.standing import asked_of
 from sovereign.audit import record
 from sovereign.audit.keys import custody
 from sovereign.audit.note import SignerKey
@@ -61,7 +62,7 @@ def judged(
     home: Home, policy: Policy, host: str, nonce: str, evidence: bytes, now: datetime
 ) -> Attestation:
     """What an answer to the challenge `nonce` comes to."""
-    asked = kept.asked_of(home, policy, host, site.place_of(home, host), nonce, now)
+    asked = asked_of(home, policy, host, site.place_of(home, host), nonce, now)
     signed_by_others = site.statements(home)
     return kept.attest(asked, evidence, signed_by_others, home.settings.site, policy.digest)
 

@@ -1,12 +1,15 @@
 """What of a site matters here: names of hosts, keys, statements, and where a host is said to be.
 
-| file below the home | holds |
+`attestation/` is beside the registry, where the controller writes; the rest is below the home.
+
+| file | holds |
 |---|---|
 | `keys/host.key` | the private key this host answers with |
 | `trust/hosts/NAME.vkey` | the key of a host, pinned when it was set up |
 | `trust/attesters/NAME.vkey` | keys of those whose statements count |
 | `attestation/statements/*.note` | what they signed |
 | `attestation/NAME.note` | the newest attestation of a host |
+| `attestation/NAME.SIGNAL.against` | the last one in which this signal contradicted |
 | `attestation/NAME.challenge` | a challenge that was given out and not answered yet |
 """
 
@@ -25,7 +28,7 @@ from sovereign.errors import BadInput, KeyMissing
 from sovereign.policy import Policy
 from sovereign.settings import Home
 
-PIN, NOTE, CHALLENGE = ".vkey", ".note", ".challenge"
+PIN, NOTE, AGAINST, CHALLENGE = ".vkey", ".note", ".against", ".challenge"
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 STATEMENTS_MAX = 100
 OWN_RADIUS_KM = 5
@@ -73,12 +76,17 @@ def claim_of(home: Home, policy: Policy, host: str, place: str) -> Claim:
 
 def folder(home: Home) -> Path:
     """Where attestations and statements lie."""
-    return home.root / "attestation"
+    return home.registry.parent / "attestation"
 
 
 def note_path(home: Home, host: str) -> Path:
     """The newest attestation of a host."""
     return folder(home) / f"{host}{NOTE}"
+
+
+def against_path(home: Home, host: str, signal: str) -> Path:
+    """The last attestation in which this signal contradicted, while it has not said otherwise."""
+    return folder(home) / f"{host}.{signal}{AGAINST}"
 
 
 def host_key_path(home: Home) -> Path:

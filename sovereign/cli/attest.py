@@ -10,13 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from sovereign.attestation import gather, kept, running, site
-from sovereign.attestation.judge import why
+from sovereign.attestation import checked, gather, kept, running, site, standing
+from sovereign.attestation.judge import HostPlace, why
 from sovereign.attestation.papers import Attestation, fingerprint
 from sovereign.audit.note import SignerKey, VerifierKey
 from sovereign.audit.trail import pin_path
 from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
-from sovereign.controller import attesting
 from sovereign.errors import BadInput, KeyMissing
 from sovereign.policy import THIS_HOST
 from sovereign.policy.kept import written
@@ -59,12 +58,14 @@ def run(
         outcome = running.run_here(where, policy, utcnow)
     note = kept.signed(outcome, running.signing_key(where))
     if outcome.verdict == "contradicts":  # refusing is the safe side, recorded or not
-        kept.keep(where, name, note)
+        kept.keep(where, outcome, note)
     with operator_trail(where, ("evidence",)) as log:
         record = log.record("place-attested", **running.fields(outcome, note)).result().name
-    kept.keep(where, name, note)
-    _show_one(outcome, {"record": record}, as_json=as_json)
-    raise typer.Exit(_code(outcome))
+    kept.keep(where, outcome, note)
+    stands = standing.standing(where, policy, name, site.place_of(where, name), utcnow())
+    shut = stands is not None and stands.verdict == "disagrees"
+    _show_one(outcome, {"record": record, "state": _state(stands)}, as_json=as_json)
+    raise typer.Exit(1 if shut else _code(outcome))
 
 
 @app.command()
@@ -75,7 +76,7 @@ def show(home: HomeOption = None, as_json: JsonFlag = False) -> None:
     """
     where = home_of(home)
     policy, now = policy_of(where), utcnow()
-    stands = attesting.standing(where, policy, now)
+    stands = standing.of_site(where, policy, now)
     rows = []
     for endpoint, (host, place) in site.hosts(where).items():
         found = stands.get(endpoint)
@@ -84,7 +85,7 @@ def show(home: HomeOption = None, as_json: JsonFlag = False) -> None:
                 "endpoint": endpoint,
                 "host": host,
                 "place": place,
-                "state": found.verdict if found else "operator",
+                "state": _state(found),
                 "until": found.until.isoformat() if found and found.until else "",
                 "says": found.reason if found else OPERATOR_ONLY,
             }
@@ -117,18 +118,18 @@ def verify(
     note = _read(file)
     folder = trust or home_of(home).trust
     trusted = _trusted(note, vkey, folder)
-    checked = kept.check(note, trusted)
-    outcome = checked.outcome
+    found = checked.check(note, trusted)
+    outcome = found.outcome
     if outcome is None:
-        _say({"verdict": "unsound", "faults": list(checked.faults)}, as_json=as_json)
+        _say({"verdict": "unsound", "faults": list(found.faults)}, as_json=as_json)
         raise typer.Exit(1)
     more = {
-        "faults": list(checked.faults),
-        "taken by its word": list(checked.unpinned),
+        "faults": list(found.faults),
+        "taken by its word": list(found.unpinned),
         "in force": outcome.at <= utcnow() < outcome.expires_at,
     }
     _show_one(outcome, more, as_json=as_json)
-    raise typer.Exit(1 if checked.faults else _code(outcome))
+    raise typer.Exit(1 if found.faults else _code(outcome))
 
 
 @app.command()
@@ -196,6 +197,10 @@ def answer(
 
 
 # --- saying it -----------------------------------------------------------------------------------
+
+
+def _state(stands: HostPlace | None) -> str:
+    return stands.verdict if stands else "operator"
 
 
 def _code(outcome: Attestation) -> int:
@@ -284,11 +289,11 @@ def _public(path: Path, name: str) -> VerifierKey:
     return VerifierKey(name, key.public_bytes_raw())
 
 
-def _trusted(note: bytes, vkey: str, folder: Path) -> kept.Trusted:
+def _trusted(note: bytes, vkey: str, folder: Path) -> checked.Trusted:
     controller = _controller(vkey, folder)
-    found = kept.check(note, kept.Trusted(controller)).outcome
+    found = checked.check(note, checked.Trusted(controller)).outcome
     host = site.pinned(folder, found.claim.host) if found is not None else None
-    return kept.Trusted(controller, host, site.attesters(folder))
+    return checked.Trusted(controller, host, site.attesters(folder))
 
 
 def _controller(vkey: str, folder: Path) -> VerifierKey:

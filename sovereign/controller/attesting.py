@@ -7,14 +7,15 @@ run: that is a site whose operator's word is all there is, and the policy says w
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import TimeoutError as NotInTime
 from datetime import datetime, timedelta
 
 from sovereign import eventlog
 from sovereign.attestation import kept, running, site
-from sovereign.attestation.judge import HostPlace, why
+from sovereign.attestation.judge import why
 from sovereign.attestation.papers import Attestation
+from sovereign.attestation.standing import standing
 from sovereign.audit.trail import Trail
 from sovereign.errors import SovereignError
 from sovereign.policy import THIS_HOST, Policy
@@ -61,10 +62,11 @@ class Attesting:
         tried = self._tried_at
         if tried is not None and tried <= now < tried + AGAIN_AFTER:
             return False
-        stands = kept.newest(home, site.host_of(home))
-        if stands is None or not stands.suffices:
+        host, place = site.host_of(home), home.settings.place
+        stands, placed = kept.newest(home, host), standing(home, policy, host, place, now)
+        if stands is None or (placed is not None and placed.verdict != "vouched"):
             return True
-        changed = (stands.policy, stands.claim.place) != (policy.digest, home.settings.place)
+        changed = (stands.policy, stands.claim.place) != (policy.digest, place)
         half = stands.at + (stands.expires_at - stands.at) / 2
         return changed or not stands.at <= now < half
 
@@ -79,21 +81,11 @@ class Attesting:
             outcome = self._run(self._home, self._policy, self._clock)
             note = kept.signed(outcome, running.signing_key(self._home))
             if outcome.verdict == "contradicts":
-                kept.keep(self._home, host, note)
+                kept.keep(self._home, outcome, note)
                 reason = why(outcome.verdict, outcome.suffices, outcome.vouchers, outcome.findings)
                 eventlog.emit("attestation-disagrees", host=host, reason=reason)
             recorded = self._trail.record("place-attested", **running.fields(outcome, note))
             recorded.result(RECORDED_WITHIN_S)
-            kept.keep(self._home, host, note)
+            kept.keep(self._home, outcome, note)
         except (SovereignError, OSError, NotInTime) as error:
             eventlog.emit("attestation-failed", host=host, exception=type(error).__name__)
-
-
-def standing(home: Home, policy: Policy, now: datetime) -> Mapping[str, HostPlace]:
-    """By endpoint, what stands about the place of its host; nothing of those that only their
-    operator speaks for, where the policy asks for no more."""
-    found: dict[tuple[str, str], HostPlace | None] = {}
-    by_endpoint = site.hosts(home)
-    for host, place in dict.fromkeys(by_endpoint.values()):
-        found[host, place] = kept.standing(home, policy, host, place, now)
-    return {name: at for name, which in by_endpoint.items() if (at := found[which]) is not None}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from sovereign import eventlog
 from sovereign.acknowledged import Reading
+from sovereign.attestation import standing
 from sovereign.audit import trail as trails
 from sovereign.audit.alive import Alive
 from sovereign.audit.trail import Trail
@@ -151,7 +152,7 @@ def run_round(
         seen = look_at(asked_for, probes, look, within)
         touched = judge(policy, of_site(home, policy), now)
         terms = licences.standing(each.model for each in asked_for)
-        stands = attesting.standing(home, policy, now)
+        stands = standing.of_site(home, policy, now)
         made = plan(
             *(policy, seen, snapshot, now, touched),
             licences=terms,

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from sovereign import dependencies, fleet, holds, host, outside, sinks
+from sovereign.attestation import standing
 from sovereign.audit.trail import WRITERS
 from sovereign.audit.witnesses import witnessed
 from sovereign.engines import ENGINES
@@ -107,6 +108,25 @@ def places_fresh(site: Site) -> Verdict:
     return Verdict(State.PASS, "; ".join(in_use + [f"quarantined: {name}" for name in shut]))
 
 
+def places_vouched(site: Site) -> Verdict:
+    """Whoever the policy asks for vouches for the place of every host, and nobody contradicts."""
+    named = {each.id for each in Registry(site.home.registry).snapshot().endpoints}
+    if not named:
+        return Verdict(State.UNKNOWN, "the registry names no endpoint; is the controller running?")
+    stands = standing.of_site(site.home, site.policy, site.now)
+    told = {name: f"{name}: {each.reason}" for name, each in sorted(stands.items())}
+    for verdict, state in (("disagrees", State.FAIL), ("unproven", State.UNKNOWN)):
+        found = [told[name] for name in told if stands[name].verdict == verdict]
+        if found:
+            return Verdict(state, "; ".join(found))
+    if stands:
+        return Verdict(State.PASS, "; ".join(told.values()))
+    return Verdict(
+        State.NOT_APPLICABLE,
+        "only its operator says where it is: rules/attestation.yaml asks for nobody else",
+    )
+
+
 def dependencies_placed(site: Site) -> Verdict:
     """Everything that requests touch is at a place that is known and allowed."""
     judged = dependencies.judge(site.policy, dependencies.of_site(site.home, site.policy), site.now)
@@ -197,6 +217,7 @@ CHECKS: dict[str, Check] = {
     "log_verifies": log_verifies,
     "logs_witnessed": logs_witnessed,
     "places_fresh": places_fresh,
+    "places_vouched": places_vouched,
     "dependencies_placed": dependencies_placed,
     "retention_met": retention_met,
     "telemetry_off": telemetry_off,

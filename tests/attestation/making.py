@@ -65,7 +65,10 @@ def rules(
             PlaceSignal("statement", "operator", "They signed."),
             PlaceSignal("round-trip", "anchors", "Light is that fast."),
         ),
-        "required": (PlaceRequired("immune", vouchers, "Nobody alone.", must),),
+        "required": (
+            PlaceRequired("immune", vouchers, "Nobody alone.", must),
+            PlaceRequired("eea", 0, "As before."),
+        ),
         "round_trips": trips(),
     }
     return AttestationFile(**(said | more))

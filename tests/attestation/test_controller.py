@@ -9,8 +9,9 @@ import pytest
 from sovereign.attestation import kept, running
 from sovereign.attestation.judge import HostPlace
 from sovereign.attestation.papers import Attestation
+from sovereign.attestation.standing import of_site
 from sovereign.audit.trail import Trail
-from sovereign.controller.attesting import Attesting, standing
+from sovereign.controller.attesting import Attesting
 from sovereign.controller.plan import plan
 from sovereign.errors import LogUnwritable
 from sovereign.policy import Policy
@@ -85,8 +86,8 @@ def test_every_endpoint_of_a_host_shares_what_stands_about_it(tmp_path: Path) ->
     )
     home = made(tmp_path, endpoints=two)
     outcome = running.run_here(home, EEA, utcnow, fetch=saying("ash"), ask=measuring({}))
-    kept.keep(home, "local", kept.signed(outcome, running.signing_key(home)))
-    found = standing(home, EEA, utcnow())
+    kept.keep(home, outcome, kept.signed(outcome, running.signing_key(home)))
+    found = of_site(home, EEA, utcnow())
     assert {name: each.verdict for name, each in found.items()} == {
         "local-llamacpp": "disagrees",
         "second": "disagrees",
@@ -203,7 +204,7 @@ def test_a_site_that_has_nothing_to_attest_is_left_alone(
     opened = (it.audit, it.keys, "controller", "local", utcnow)
     with Trail.open(*opened, trust=it.trust) as log:
         assert not Attesting(it, EEA, log, utcnow, Running()).is_due(utcnow())
-    assert standing(it, EEA, utcnow()) == {}
+    assert of_site(it, EEA, utcnow()) == {}
 
 
 def _started(attesting: Attesting, now: datetime) -> bool:

@@ -1,11 +1,14 @@
 """All signals together: who vouches, what is lacking, and every way to cheat."""
 
+import random
 from datetime import timedelta
 from itertools import combinations, product
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sovereign.attestation.judge import weigh, why
+from sovereign.attestation.judge import required, weigh, why
 from sovereign.attestation.papers import Finding, Reading, Report, sealed
 from sovereign.attestation.signals import Asked
 from tests.attestation.making import (
@@ -274,6 +277,125 @@ def test_a_host_that_leaves_a_bad_report_out_is_not_thereby_near() -> None:
     assert findings(asked(), evidence(reports=()))["round-trip"].verdict == "unknown"
     some = findings(asked(), evidence(reports=(report("warsaw", NEAR[2][1]),)))
     assert some["round-trip"].verdict == "consistent"
+
+
+# --- whatever is brought -----------------------------------------------------------------------
+
+READINGS = st.sampled_from(
+    [
+        None,
+        SILENCE,
+        Reading("ionos", "de/fra", "de/fra"),
+        Reading("ionos", "", "de/fra"),
+        Reading("ionos", "us/las", "us/las"),
+        Reading("aws", "de/fra", ""),
+    ]
+)
+NOTES = st.lists(
+    st.sampled_from(
+        [
+            statement(),
+            statement(place="hetzner:fsn1"),
+            statement(until=NOW),
+            statement(host_key=str(OTHER_HOST.verifier)),
+            statement(STRANGER, place="hetzner:fsn1"),
+            b"no statement",
+        ]
+    ),
+    max_size=4,
+)
+REPORTS = st.lists(
+    st.sampled_from(
+        [
+            *reports(),
+            report("frankfurt", 90),
+            report("paris", 0.5),
+            report("warsaw", 95, samples=3),
+            report("frankfurt", 1, nonce="cd" * 32),
+            report("stockholm", 1),
+        ]
+    ),
+    max_size=5,
+)
+ANSWERS = st.builds(
+    lambda signer, reading, brought: evidence(signer, reading=reading, reports=tuple(brought)),
+    st.sampled_from([HOST, HOST, HOST, OTHER_HOST]),
+    READINGS,
+    REPORTS,
+)
+PROFILES = st.sampled_from(["immune", "eea"])
+
+
+@given(READINGS, REPORTS, NOTES, st.randoms(use_true_random=False))
+def test_the_order_in_which_things_are_brought_never_matters(
+    reading: Reading | None, brought: list[str], notes: list[bytes], chosen: random.Random
+) -> None:
+    """Not even in the words: whoever judges again must get the same."""
+    mixed, signed = chosen.sample(brought, len(brought)), chosen.sample(notes, len(notes))
+    one = weigh(asked(), evidence(reading=reading, reports=tuple(brought)), notes)
+    two = weigh(asked(), evidence(reading=reading, reports=tuple(mixed)), signed)
+    assert one == two
+
+
+@given(READINGS, REPORTS, NOTES, PROFILES, st.sampled_from(["metadata", "statement", "round-trip"]))
+def test_adding_a_signal_that_disagrees_never_lets_anything_pass(
+    reading: Reading | None, brought: list[str], notes: list[bytes], profile: str, added: str
+) -> None:
+    """Whatever else speaks for the place, and however loudly."""
+    if added == "metadata":
+        reading = Reading("ionos", "us/las", "us/las")
+    elif added == "statement":
+        notes = [*notes, statement(place="hetzner:fsn1")]
+    else:
+        brought = [*brought, report("frankfurt", 90)]
+    answer = evidence(reading=reading, reports=tuple(brought))
+    found = weigh(asked(profile=profile), answer, notes)
+    assert (found.verdict, found.suffices) == ("contradicts", False)
+    assert {f.signal: f.verdict for f in found.findings}[added] == "contradicts"
+
+
+@given(ANSWERS, NOTES, NOTES, PROFILES)
+def test_what_contradicts_is_not_taken_back_by_more_papers(
+    answer: bytes, notes: list[bytes], more: list[bytes], profile: str
+) -> None:
+    """Nobody signs themselves out of it."""
+    before = weigh(asked(profile=profile), answer, notes)
+    if before.verdict == "contradicts":
+        assert weigh(asked(profile=profile), answer, [*notes, *more]).verdict == "contradicts"
+
+
+@given(READINGS, REPORTS, NOTES, st.sampled_from(["metadata", "statement", "round-trip"]))
+def test_a_signal_that_is_missing_is_unknown_and_never_a_voucher(
+    reading: Reading | None, brought: list[str], notes: list[bytes], missing: str
+) -> None:
+    """Leaving something out gains nobody a voucher."""
+    whole = weigh(asked(), evidence(reading=reading, reports=tuple(brought)), notes)
+    reading = None if missing == "metadata" else reading
+    brought = [] if missing == "round-trip" else brought
+    notes = [] if missing == "statement" else notes
+    found = weigh(asked(), evidence(reading=reading, reports=tuple(brought)), notes)
+    assert {f.signal: f.verdict for f in found.findings}[missing] == "unknown"
+    assert set(found.vouchers) <= set(whole.vouchers)
+
+
+@given(ANSWERS | st.just(b""), NOTES, PROFILES)
+def test_nothing_is_proved_without_somebody_who_vouched(
+    answer: bytes, notes: list[bytes], profile: str
+) -> None:
+    """And who vouched is exactly who proved something; unknown and consistent are no pass."""
+    found = weigh(asked(profile=profile), answer, notes)
+    by = {each.id: each.vouched_by for each in asked().rules.signals}
+    proved = {by[f.signal] for f in found.findings if f.verdict == "proves" and f.signal in by}
+    assert set(found.vouchers) == proved
+    assert found.verdict != "proves" or (found.vouchers and found.suffices)
+    if found.suffices:
+        assert len(found.vouchers) >= required(asked().rules, profile).vouchers
+
+
+def test_a_profile_that_no_row_is_about_asks_for_everybody() -> None:
+    """Silence in the policy is no permission."""
+    assert not weigh(asked(profile="made-up"), evidence(reports=()), [statement()]).suffices
+    assert weigh(asked(profile="made-up"), evidence(), [statement()]).suffices
 
 
 def _told(found: object) -> tuple[object, ...]:

@@ -9,8 +9,9 @@ import pytest
 
 from sovereign.attestation import kept, running
 from sovereign.attestation import site as places
-from sovereign.attestation.kept import Trusted, check, standing
+from sovereign.attestation.checked import Trusted, check
 from sovereign.attestation.papers import Attestation, opened, sealed
+from sovereign.attestation.standing import standing
 from sovereign.audit.note import SignerKey, VerifierKey
 from sovereign.audit.trail import pin_path
 from sovereign.errors import BadInput, KeyMissing, LogKeyUnusable
@@ -40,7 +41,7 @@ def run(home: Home, policy: Policy = POLICY, **reached: object) -> Attestation:
     """One run, kept; everything outside is as it should be unless told otherwise."""
     given = {"fetch": saying("fsn1"), "ask": measuring(NEAR_MS)} | reached
     outcome = running.run_here(home, policy, utcnow, **given)
-    kept.keep(home, "local", kept.signed(outcome, running.signing_key(home)))
+    kept.keep(home, outcome, kept.signed(outcome, running.signing_key(home)))
     return outcome
 
 
@@ -97,6 +98,50 @@ def test_what_speaks_against_a_place_does_not_expire(tmp_path: Path) -> None:
     assert stands(home, after=timedelta(days=400))[0] == "disagrees"
     run(home)
     assert stands(home)[0] == "vouched"
+
+
+FAR_MS = {"frankfurt": 95.0, "paris": 99.0, "warsaw": 101.0}
+
+
+def test_a_host_that_was_found_elsewhere_does_not_get_by_with_silence(tmp_path: Path) -> None:
+    """It brings its reports itself: leaving the bad ones out must not open what they shut."""
+    home = made(tmp_path)
+    signed_now(home)
+    asks_one = anchored(EEA)
+    run(home, asks_one, ask=measuring(FAR_MS))
+    silence = run(home, asks_one, ask=lambda *_: None)
+    assert (silence.verdict, silence.vouchers) == ("proves", ("operator", "provider"))
+    verdict, reason = stands(home, asks_one)
+    assert verdict == "disagrees"
+    assert "it has said nothing since" in reason
+    assert "95.0 ms" in reason
+    run(home, asks_one)
+    assert stands(home, asks_one)[0] == "vouched"
+    run(home, asks_one, ask=lambda *_: None)
+    assert stands(home, asks_one)[0] == "vouched"  # what was answered does not come back
+
+
+def test_two_signals_that_contradicted_must_both_say_otherwise(tmp_path: Path) -> None:
+    """One that comes round does not speak for the other."""
+    home = made(tmp_path)
+    run(home, ask=measuring(FAR_MS), fetch=silent)
+    run(home, ask=lambda *_: None, fetch=saying("ash"))
+    run(home, ask=lambda *_: None)
+    assert "round-trip" in stands(home)[1]
+    run(home, fetch=silent)
+    assert stands(home)[0] != "disagrees"
+
+
+def test_the_way_out_of_a_contradiction_that_was_false_is_the_policy(tmp_path: Path) -> None:
+    """An anchor that lies is taken out of it, and what it said speaks no more."""
+    home = made(tmp_path)
+    signed_now(home)
+    run(home, ask=measuring(NEAR_MS | {"warsaw": 300.0}))
+    without = anchored(IMMUNE, "frankfurt", "paris")
+    assert stands(home)[0] == "disagrees"
+    assert stands(home, without)[0] == "vouched"
+    run(home, without)
+    assert stands(home, without)[0] == "vouched"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +215,7 @@ def test_an_attestation_of_another_place_or_another_controller_is_none(tmp_path:
     assert moved is not None
     assert moved.verdict == "unproven"
     forged = SignerKey.generate("local/controller/evidence")
-    kept.keep(home, "local", sealed(outcome, forged))
+    kept.keep(home, outcome, sealed(outcome, forged))
     assert stands(home)[0] == "unproven"
     places.note_path(home, "local").write_bytes(b"nonsense")
     assert stands(home)[0] == "unproven"

@@ -329,6 +329,7 @@ def test_a_report_where_nothing_runs_is_not_known(run: Run, site: Path) -> None:
         "log-verifies": "pass",
         "logs-witnessed": "not_applicable",
         "places-fresh": "unknown",
+        "places-vouched": "unknown",
         "ports-closed": "unknown",
         "retention-met": "pass",
         "telemetry-off": "unknown",

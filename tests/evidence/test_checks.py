@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from sovereign import policy as policies
+from sovereign.attestation import kept, running
 from sovereign.audit import trail as trails
 from sovereign.audit.trail import KEPT_SUFFIX, WRITERS, Trail
 from sovereign.audit.witnesses import cosignature, cosigned
@@ -25,11 +27,13 @@ from sovereign.host import EngineProcess
 from sovereign.policy import Policy, shapes
 from sovereign.registry import Endpoint, Registry, utcnow
 from sovereign.settings import ControllerSettings, EngineSettings, GatewaySettings, Home, Settings
+from tests.attestation import site as attested_site
 from tests.controller.listening import listening
 from tests.controller.seen import ENVIRONMENT, POLICY, attested
 from tests.engines.running import free_port
 
 PASS, FAIL, UNKNOWN = State.PASS, State.FAIL, State.UNKNOWN
+NOT_APPLICABLE = State.NOT_APPLICABLE
 
 
 def site_at(root: Path, policy: Policy = POLICY, **chosen: Any) -> Site:
@@ -154,6 +158,30 @@ def test_a_place_is_unknown_from_the_moment_its_attestation_ends(site: Site, sec
     register(site, attested(site.now))
     later = replace(site, now=site.now + timedelta(seconds=seconds))
     assert state(later, "places_fresh") is (PASS if seconds < 30 else UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("zone", "profile", "expected"),
+    [
+        ("", "eea", NOT_APPLICABLE),  # nobody is asked for
+        ("", "immune", UNKNOWN),
+        ("fsn1", "eea", PASS),
+        ("fsn1", "immune", UNKNOWN),  # one voucher of two
+        ("ash", "eea", FAIL),
+        ("ash", "immune", FAIL),
+    ],
+)
+def test_a_place_is_vouched_for_by_as_many_as_the_policy_asks_for(
+    tmp_path: Path, zone: str, profile: str, expected: State
+) -> None:
+    """What an auditor reads of it: a contradiction fails, and too little is not known."""
+    home, policy = attested_site.made(tmp_path), policies.load(attested_site.SHIPPED, profile)
+    at = Site(home, policy, utcnow())
+    register(at, attested(at.now, place=attested_site.PLACE))
+    if zone:
+        outcome = running.run_here(home, policy, utcnow, fetch=attested_site.saying(zone))
+        kept.keep(home, outcome, kept.signed(outcome, running.signing_key(home)))
+    assert state(at, "places_vouched") is expected
 
 
 def test_a_damaged_registry_is_unknown(site: Site) -> None:
