@@ -5,8 +5,9 @@ from typing import Any
 import typer
 
 from sovereign.acknowledged import standing_or_none
+from sovereign.attestation import standing
 from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
-from sovereign.controller import attesting, lease
+from sovereign.controller import lease
 from sovereign.controller.observe import bounds, knock_at, knocking, look_at, looking, wanted
 from sovereign.controller.past import Past
 from sovereign.controller.plan import Plan
@@ -37,7 +38,7 @@ def plan(home: HomeOption = None, as_json: JsonFlag = False) -> None:
     made = planned(
         *(policy, seen, snapshot, now, touched),
         licences=terms,
-        places=attesting.standing(where, policy, now),
+        places=standing.of_site(where, policy, now),
         looks=looks,
     )
     shut = sorted({each.id for each in asked_for} - made.well | set(made.waiting))
