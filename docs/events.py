@@ -90,6 +90,12 @@ EVENTS: dict[str, Event] = {
         "How often endpoints were shut before cannot be told; it counts from none.",
         ("exception",),
     ),
+    "incident-opened": Event("controller", "It opened a suspected incident.", ("code", "incident")),
+    "incidents-unreadable": Event(
+        "controller",
+        "What is known of incidents cannot be read; the next round tries again.",
+        ("exception",),
+    ),
     "registry-busy": Event("controller", "The next round tries again.", ("exception",)),
     "metrics-address-taken": Event(
         "controller", "Its metrics cannot be read; it tries again.", ("address", "reason")
@@ -184,7 +190,7 @@ EVENTS: dict[str, Event] = {
 FIELDS = {
     "address": "`address:port` of this site",
     "asked": "the id of a witness or authority, of the policy",
-    "code": "a code of errors.md, empty where nothing is wrong",
+    "code": "a code of errors.md, or a cause of rules/audit.yaml; empty where nothing is wrong",
     "digest": "SHA-256 of what a model's files are",
     "due": "items whose time is over",
     "endpoint": "an endpoint of the registry",
@@ -196,6 +202,7 @@ FIELDS = {
     "file": "`keystore` or `registry`",
     "generation": "of the registry",
     "host": "a host of the settings",
+    "incident": "the id of an incident",
     "issuers": "how many identity providers",
     "issuer": "the id of an identity provider, of the policy",
     "items": "how many",

@@ -13,6 +13,7 @@ SovereignError
     RestoreRefused            restore-refused
     PolicyLoosens             policy-loosens
     CasesDiffer               access-cases-differ
+    IncidentIncomplete        incident-incomplete
   BadInput                  a file or an argument does not mean anything        exit 2
                               bad-input, where no narrower word below fits
     PolicyUnreadable          policy-unreadable
@@ -169,6 +170,12 @@ class CasesDiffer(Refused):
     """The access rules do not answer their own cases as these say. The old policy is in force."""
 
     code = "access-cases-differ"
+
+
+class IncidentIncomplete(Refused):
+    """A duty of an incident is open, or it is not documented. It stays open."""
+
+    code = "incident-incomplete"
 
 
 class BadInput(SovereignError):

@@ -383,6 +383,51 @@ class AttestationSettings(Section, frozen=True):
             raise ValueError("latitude and longitude belong together")
 
 
+class OrganisationSettings(Section, frozen=True):
+    """organisation: who answers for this site, as its register of processing has to say."""
+
+    name: Annotated[str, Meta(max_length=200, description="The organisation; empty: not said.")] = (
+        ""
+    )
+    contact: Annotated[
+        str, Meta(max_length=300, description="How it is reached: an address, a mailbox of a role.")
+    ] = ""
+    representative: Annotated[
+        str,
+        Meta(max_length=300, description="Its representative in the Union; none: it needs none."),
+    ] = ""
+    officer: Annotated[
+        str,
+        Meta(
+            max_length=300,
+            description="How its data protection officer is reached; none: it has none.",
+        ),
+    ] = ""
+
+
+class ProcessingSettings(Section, frozen=True):
+    """processing: what the keys of a tenant are for, as far as no key says it."""
+
+    tenant: Annotated[str, Meta(min_length=1, max_length=200, description="Whose keys.")]
+    purpose: Annotated[
+        str, Meta(max_length=200, description="Only those of this purpose; empty: all of them.")
+    ] = ""
+    role: Annotated[
+        Literal["controller", "processor"],
+        Meta(description="What this organisation is for it (GDPR Art. 4(7) and (8))."),
+    ] = "controller"
+    subjects: Annotated[
+        tuple[str, ...],
+        Meta(max_length=50, description="Categories of people, such as employees; never names."),
+    ] = ()
+    controller: Annotated[
+        str, Meta(max_length=200, description="On whose behalf, where it is the processor.")
+    ] = ""
+    contact: Annotated[str, Meta(max_length=300, description="How that controller is reached.")] = (
+        ""
+    )
+
+
 class PathSettings(Section, frozen=True):
     """paths: where things lie; an empty path is derived from SOVEREIGN_HOME."""
 
@@ -428,6 +473,11 @@ class Settings(Section, frozen=True):
     dependencies: Annotated[
         tuple[DependencySettings, ...],
         Meta(max_length=1000, description="What else requests touch, and where it is."),
+    ] = ()
+    organisation: OrganisationSettings = field(default_factory=OrganisationSettings)
+    processing: Annotated[
+        tuple[ProcessingSettings, ...],
+        Meta(max_length=1000, description="What keys are for, for the register of processing."),
     ] = ()
     balance: BalanceSettings = field(default_factory=BalanceSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)

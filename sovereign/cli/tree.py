@@ -58,6 +58,7 @@ def whole() -> typer.Typer:
         drill,
         egress,
         hold,
+        incident,
         issuer,
         keys,
         keys_end,
@@ -67,6 +68,7 @@ def whole() -> typer.Typer:
         policy,
         policy_change,
         policy_exceptions,
+        register,
         report,
         retention,
         services,
@@ -104,6 +106,8 @@ def whole() -> typer.Typer:
     app.add_typer(audit.app, name="audit")
     app.add_typer(controller.app, name="controller")
     app.add_typer(hold.app, name="hold")
+    app.add_typer(incident.app, name="incident")
+    app.add_typer(register.app, name="register")
     app.add_typer(subject.app, name="subject")
     app.add_typer(retention.app, name="retention")
     app.add_typer(witness.app, name="witness")

@@ -25,6 +25,8 @@ from prometheus_client.registry import Collector
 from sovereign import __version__, eventlog
 from sovereign.controller.retain import Retaining
 from sovereign.errors import SovereignError
+from sovereign.incidents.duties import left_by_duty
+from sovereign.incidents.ledger import Known, Ledger
 from sovereign.outside import standings
 from sovereign.policy import Policy
 from sovereign.registry import Registry
@@ -98,9 +100,16 @@ PLACES_STALE = Gauge(
     "Places that this site relies on, whose facts are too old within so many days.",
     ("within_days",),
 )
+INCIDENTS = Gauge("sovereign_incidents_open", "Incidents that are not closed.", ("stage",))
+INCIDENT_DUE = Gauge(
+    "sovereign_incident_due_seconds",
+    "Until a duty of an open incident runs out, of the one that does first; negative once late.",
+    ("duty",),
+)
 GAUGES = (
     *(BUILD, ROUND_AT, ROUND_S, QUARANTINED, ENDPOINTS, RETAINED_AT, OVERDUE),
     *(SEEN_AT, UNSEEN, BEHIND, POINT, SAID_AT, PLACE_ENDS, PLACES_STALE),
+    *(INCIDENTS, INCIDENT_DUE),
 )
 Found = Iterator[tuple[Gauge, Labels, float]]
 
@@ -168,6 +177,15 @@ def of_standby(home: Home) -> Found:
     yield SAID_AT, (), said.at.timestamp()
 
 
+def of_incidents(known: Known, policy: Policy, now: datetime) -> Found:
+    """How many are open, and which duty of any runs out when."""
+    still = [each for each in known.incidents.values() if each.is_open]
+    for stage in ("suspected", "confirmed"):
+        yield INCIDENTS, (stage,), float(sum(each.state == stage for each in still))
+    for duty, left in left_by_duty(still, policy.law, policy.audit.incidents, now).items():
+        yield INCIDENT_DUE, (duty,), left
+
+
 class Exposed(Collector):
     """What the listener answers with, and the listener."""
 
@@ -179,6 +197,7 @@ class Exposed(Collector):
         self._retaining = retaining
         self._clock = clock
         self._registry = Registry(home.registry)
+        self._incidents = Ledger(home)
         self._round: tuple[datetime, float] | None = None
         self._one_at_a_time = threading.Lock()
         self._server: HTTPServer | None = None
@@ -237,6 +256,7 @@ class Exposed(Collector):
         yield from _if_readable(lambda: of_registry(self._registry))
         yield from _if_readable(lambda: of_outside(home, policy, now))
         yield from _if_readable(lambda: of_standby(home))
+        yield from _if_readable(lambda: of_incidents(self._incidents.look(), policy, now))
 
 
 def _if_readable(read: Callable[[], Found]) -> Found:

@@ -33,6 +33,7 @@ from sovereign.controller.retain import Retaining, ticks
 from sovereign.controller.watching import Watching
 from sovereign.dependencies import judge, of_site
 from sovereign.errors import PolicySuperseded, SovereignError
+from sovereign.incidents.opening import Opening
 from sovereign.policy import Policy
 from sovereign.policy.following import Following
 from sovereign.registry import Registry, utcnow
@@ -70,6 +71,7 @@ def serve(home: Home, policy: Policy) -> None:
         cosigning, exposed = Cosigning(home, policy), Exposed(home, policy, retaining, utcnow)
         licences = Reading(home, policy)
         vouching = attesting.Attesting(home, policy, trail, utcnow)
+        opening = Opening(home, policy, trail)
         eventlog.emit("controller-started", policy=policy.digest)
         under = following(home, policy.digest)
         while not stop.is_set():
@@ -85,6 +87,7 @@ def serve(home: Home, policy: Policy) -> None:
             )
             exposed.note_round(utcnow(), time.monotonic() - began)
             watching.look(utcnow())
+            opening.look(utcnow())
             retaining.run_when_due(utcnow())
             cosigning.start_when_due(utcnow())
             vouching.start_when_due(utcnow())

@@ -36,6 +36,21 @@ Degrees = Annotated[
 LongSeconds = Annotated[int, Meta(ge=1, le=31_536_000)]
 LimitCount = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 _PRICE = r"^[0-9]{1,6}(\.[0-9]{1,6})?$"
+IncidentKind = Literal["personal-data-breach", "significant-incident", "serious-ai-incident"]
+IncidentRole = Literal[
+    "gdpr-controller", "gdpr-processor", "nis2-entity", "ai-provider", "ai-deployer"
+]
+IncidentHarm = Literal[
+    "death",
+    "health",
+    "critical-infrastructure",
+    "widespread",
+    "fundamental-rights",
+    "property-or-environment",
+]
+FactKind = Literal["nature", "subjects", "records", "consequence", "measure"]
+AWARENESS = "awareness"
+"""What a clock runs from that does not run from another duty."""
 WITNESSES_MAX = 64
 _COSIGNER_KEY = re.compile(r"([^+\s]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]+={0,2})")
 _COSIGNER_BYTES = {0x04: 33, 0x06: 1313}
@@ -110,6 +125,38 @@ class AdequacyFile(Shape, frozen=True):
     decisions: tuple[Adequacy, ...]
 
 
+class Exemption(Shape, frozen=True):
+    """A ground on which a duty does not arise; `id` is what is recorded."""
+
+    id: Name
+    because: Text
+
+
+class Clock(Shape, frozen=True):
+    """What an incident obliges somebody to do, whom it goes to, and within which time.
+
+    At most one of `hours`, `days` and `months` (of the calendar) is set; none where the law says
+    without undue delay. The time `runs_from` the moment somebody became aware, or from when another
+    duty, an id of the same file, was done. `harms` are those it is limited to; empty: any.
+    """
+
+    kinds: Annotated[tuple[IncidentKind, ...], Meta(min_length=1)]
+    role: IncidentRole
+    to: Text
+    hours: Annotated[int, Meta(ge=0, le=8784)] = 0
+    days: Annotated[int, Meta(ge=0, le=366)] = 0
+    months: Annotated[int, Meta(ge=0, le=12)] = 0
+    runs_from: Name = AWARENESS
+    harms: tuple[IncidentHarm, ...] = ()
+    unless: tuple[Exemption, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse two times for one duty, and two grounds of one name."""
+        if sum(map(bool, (self.hours, self.days, self.months))) > 1:
+            raise ValueError("at most one of hours, days and months is set")
+        _refuse_doubles("ground", [each.id for each in self.unless])
+
+
 class Law(Shape, frozen=True):
     """One duty or clock of the law, with the day it applies from."""
 
@@ -123,6 +170,7 @@ class Law(Shape, frozen=True):
     applies_from: date | None = None
     pending: str = ""
     note: str = ""
+    clock: Clock | None = None
 
 
 class LawFile(Shape, frozen=True):
@@ -130,6 +178,18 @@ class LawFile(Shape, frozen=True):
 
     version: Literal[1]
     laws: tuple[Law, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a clock that runs from a duty that is none, or that runs from itself."""
+        clocks = {each.id: each.clock for each in self.laws if each.clock is not None}
+        for name, clock in clocks.items():
+            before, steps = clock.runs_from, 0
+            while before != AWARENESS and steps <= len(clocks):
+                if before not in clocks:
+                    raise ValueError(f"{name} runs from {before!r}, which is no duty with a clock")
+                before, steps = clocks[before].runs_from, steps + 1
+            if before != AWARENESS:
+                raise ValueError(f"{name} runs from itself")
 
 
 class Package(Shape, frozen=True):
@@ -605,6 +665,46 @@ class Changes(Shape, frozen=True):
         _refuse_doubles("approver", list(self.approvers))
 
 
+class Target(Shape, frozen=True):
+    """Hours that we give ourselves for a duty that the law wants done without undue delay."""
+
+    duty: Name
+    hours: Annotated[int, Meta(ge=1, le=8784)]
+    because: Text
+
+
+class FactWord(Shape, frozen=True):
+    """A word for something about an incident; what GDPR Art. 33(3) and (5) ask for is such."""
+
+    what: FactKind
+    id: Name
+    because: Text
+
+
+class Incidents(Shape, frozen=True):
+    """What may be said of an incident, out of lists, and who answers for it.
+
+    `opened_for` are the codes of quarantines for which the controller opens one by itself.
+    """
+
+    approvers: tuple[Name, ...] = ()
+    causes: tuple[Reason, ...] = ()
+    facts: tuple[FactWord, ...] = ()
+    targets: tuple[Target, ...] = ()
+    opened_for: tuple[Name, ...] = ()
+    warn_hours: Annotated[tuple[Annotated[int, Meta(ge=1, le=8784)], ...], Meta(max_length=8)] = ()
+    because: str = ""
+    source: str = ""
+    decided: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse two of one name."""
+        _refuse_doubles("approver", list(self.approvers))
+        _refuse_doubles("cause", [each.id for each in self.causes])
+        _refuse_doubles("target", [each.duty for each in self.targets])
+        _refuse_doubles("fact", [f"{each.what} {each.id}" for each in self.facts])
+
+
 class AuditFile(Shape, frozen=True):
     """rules/audit.yaml."""
 
@@ -615,6 +715,7 @@ class AuditFile(Shape, frozen=True):
     timestamps: TimeStamps = field(default_factory=TimeStamps)
     reading: Reading = field(default_factory=Reading)
     changes: Changes = field(default_factory=Changes)
+    incidents: Incidents = field(default_factory=Incidents)
     because: str = ""
     source: str = ""
     decided: str = ""

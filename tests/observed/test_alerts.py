@@ -61,6 +61,16 @@ def stale(days: int, values: str) -> dict[str, str]:
     return {f'sovereign_places_stale{CT}, within_days="{days}"}}': values}
 
 
+def incidents(stage: str, values: str) -> dict[str, str]:
+    """How many are open in a stage."""
+    return {f'sovereign_incidents_open{CT}, stage="{stage}"}}': values}
+
+
+def due(values: str) -> dict[str, str]:
+    """Seconds until a duty of an incident runs out."""
+    return {f'sovereign_incident_due_seconds{CT}, duty="gdpr-33-1"}}': values}
+
+
 def lag(bucket: str, values: str) -> dict[str, str]:
     """Records that were durable within a bound, and all of them."""
     return {f'{SLOW}, le="{bucket}"}}': values, f'{SLOW}, le="+Inf"}}': "0+100x100"}
@@ -216,6 +226,19 @@ CASES = [
     Case("facts-stale", False, stale(90, "1x300"), "65m", why="three months are no reason to wake"),
     Case("facts-stale", False, stale(90, "0x300"), "65m", "ticket"),
     Case("facts-stale", False, stale(7, "0x300"), "65m"),
+    Case("incident-suspected", True, incidents("suspected", "1x60"), "10m", "ticket"),
+    Case("incident-suspected", False, incidents("suspected", "0x60"), "10m", "ticket"),
+    Case("incident-suspected", False, incidents("confirmed", "1x60"), "10m", "ticket"),
+    Case("incident-due", True, due("86400x9"), "1m", "ticket"),
+    Case("incident-due", False, due("86401x9"), "1m", "ticket"),
+    Case("incident-due", False, due("21600x9"), "1m", "ticket", why="it is a page by then"),
+    Case("incident-due", True, due("21600x9"), "1m"),
+    Case("incident-due", True, due("3600x9"), "1m"),
+    Case("incident-due", True, due("0x9"), "1m"),
+    Case("incident-due", False, due("21601x9"), "1m"),
+    Case("incident-due", False, due("-1x9"), "1m", why="it is late, which is another alarm"),
+    Case("incident-late", True, due("-1x9"), "1m"),
+    Case("incident-late", False, due("0x9"), "1m"),
 ]
 
 
@@ -300,6 +323,7 @@ def test_an_alert_names_a_runbook_of_its_own_name_and_of_its_severity(rule: dict
 def test_an_alert_shows_only_labels_out_of_closed_sets(rule: dict[str, Any]) -> None:
     """What is sent by mail leaves the site: nothing of a client, and nobody's name."""
     allowed = {"job", "instance", "endpoint", "reason", "route", "log", "witness", "within_days"}
+    allowed |= {"duty"}
     for text in rule["annotations"].values():
         assert set(re.findall(r"\$labels\.(\w+)", text)) <= allowed
         assert not re.findall(r"query|\$externalLabels", text)
