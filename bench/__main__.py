@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from bench import audit, audit_scale, gateway, machine
+from bench import audit, audit_scale, controller, gateway, machine
 from bench.figures import CheckFailed, Result, document, lines, write
 
 OUT = Path(__file__).with_name("out")
@@ -29,6 +29,7 @@ class Benchmark(Protocol):
 
 BENCHMARKS: dict[str, Benchmark] = {
     "audit": audit.run,
+    "controller": controller.run,
     "gateway": gateway.run,
     "scale": audit_scale.run,
 }

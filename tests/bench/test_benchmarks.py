@@ -45,12 +45,14 @@ SCALE = {
     "reopening_ms",
     "bytes_per_record",
 }
+ROUND = {"bare_p50_ms", "round_p50_ms", "first_round_ms", "over_bare", "cpu_us", "plan_us"}
 FIGURES = {
     "gateway": {"ours": PROXY | {"ttft_over_none_ms"}, "bare": PROXY, "none": PROXY},
     "audit": {
         "ours": DISK | READ_BACK | CONCURRENT | KEPT | STARTS | {"bytes_per_record"},
         "disk": DISK,
     },
+    "controller": {"1e1": ROUND, "1e2": ROUND},
     "scale": {"1e3": SCALE, "1e4": SCALE},
 }
 """Every figure there is, by benchmark and subject; Tessera's comes and goes with its program."""
@@ -84,11 +86,14 @@ def test_a_quick_run_writes_every_figure_and_every_check(tmp_path: Path, name: s
             # On a busy machine chance may let ours be first once.
             assert value > 0 or figure == "ttft_over_none_ms", f"{subject}.{figure} is {value}"
     assert all(v > 0 for values in found["ratios"].values() for v in values.values())
-    ours = "1e4" if name == "scale" else "ours"
+    ours = {"scale": "1e4", "controller": "1e2"}.get(name, "ours")
     assert {t["figure"].partition(".")[0] for t in found["targets"]} == {ours}
     if name == "gateway":
         assert found["checks"]["answers"] > 100
         assert found["checks"]["answers_without_both_records"] == 0
+        return
+    if name == "controller":
+        assert found["checks"] == {"endpoints_open": 110, "attestations_in_the_log": 110}
         return
     if name == "audit":
         assert found["checks"]["kills_without_loss"] == 1

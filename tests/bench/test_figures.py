@@ -101,4 +101,4 @@ def test_a_run_writes_one_whole_document_named_after_it(tmp_path: Path) -> None:
 def test_the_list_names_every_benchmark_one_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """`make bench` runs what this prints."""
     assert main(["--list"]) == 0
-    assert capsys.readouterr().out.split() == ["audit", "gateway", "scale"]
+    assert capsys.readouterr().out.split() == ["audit", "controller", "gateway", "scale"]
