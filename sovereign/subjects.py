@@ -6,7 +6,6 @@ A pseudonym is still personal data (GDPR Recital 26); destroying the tenant's se
 what ends the link. What the client sent never reaches the engine or a record.
 """
 
-import hashlib
 import hmac
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +20,7 @@ SUBJECT_MAX_CHARS = 512
 
 def pseudonym(secret: bytes, subject: str) -> str:
     """Return 64 hex digits: HMAC-SHA-256 (RFC 2104) of `subject` under the tenant's secret."""
-    return hmac.new(secret, subject.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(secret, subject.encode(), "sha256").hex()
 
 
 def stated(source: str, header: str | None, body: Mapping[str, Any]) -> str | None:

@@ -157,6 +157,8 @@ class Upstream:
     begun: str = ""
     """The beginning of an answer that the client gave and expects to see again, where the engine
     only says what follows it."""
+    gathered: bool = False
+    """It asks for a stream, out of which a whole answer is to be put together."""
 
 
 class Engine(Protocol):
@@ -175,6 +177,12 @@ class Engine(Protocol):
     @property
     def routes_allowed(self) -> frozenset[str]:
         """The engine's paths that the gateway may call. Everything else it serves stays shut."""
+        ...
+
+    @property
+    def streams_only(self) -> bool:
+        """Only while it streams does it notice at once that nobody waits any more, so that whole
+        answers are asked of it as streams (`gathered.py`)."""
         ...
 
     @property

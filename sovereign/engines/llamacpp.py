@@ -70,6 +70,7 @@ class LlamaCpp:
     routes_allowed = frozenset(
         {translate.CHAT_PATH, texts.LLAMACPP_PATH, texts.INFILL_PATH, vectors.PATH}
     )
+    streams_only = True
     takes_ids = True
 
     def find(self) -> Found:

@@ -96,6 +96,7 @@ class Ollama:
     name = "ollama"
     turns = SLOTS
     routes_allowed = frozenset({translate.CHAT_PATH, texts.OLLAMA_PATH, vectors.PATH})
+    streams_only = False
     takes_ids = False
 
     def find(self) -> Found:

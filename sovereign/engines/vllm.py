@@ -117,6 +117,7 @@ class Vllm:
     name = "vllm"
     turns = None
     routes_allowed = frozenset({translate.CHAT_PATH, texts.VLLM_PATH, vectors.PATH})
+    streams_only = False
     takes_ids = True
 
     def find(self) -> Found:

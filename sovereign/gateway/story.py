@@ -12,7 +12,6 @@ never answered. If either cannot be recorded, nothing (more) is answered.
 """
 
 import asyncio
-import hashlib
 import hmac
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from sovereign.engines import ENGINES, ChatContext, Upstream
+from sovereign.engines import ENGINES, ChatContext, Upstream, gathered
 from sovereign.gateway import lastwords
 from sovereign.gateway.aliases import Names
 from sovereign.gateway.call import JSON, SSE, Call, ClientGone, Headers
@@ -306,7 +305,7 @@ def _no_subject(key: Key) -> str:
 
 def _cache_salt(secret: bytes) -> str:
     """Keeps one tenant's cached prefixes from another's; not the secret, and not the name."""
-    return hmac.new(secret, b"cache-salt", hashlib.sha256).hexdigest()
+    return hmac.digest(secret, b"cache-salt", "sha256").hex()
 
 
 async def _proxy(bench: Bench, call: Call, admitted: Admitted) -> None:
@@ -315,7 +314,10 @@ async def _proxy(bench: Bench, call: Call, admitted: Admitted) -> None:
         served_name=admitted.model, dialect=call.dialect, tenant_salt=admitted.salt
     )
     facts = bench.policy.models[admitted.model]
-    upstream = await kind.translate(ENGINES[endpoint.engine], wish, context, facts)
+    engine = ENGINES[endpoint.engine]
+    upstream = await kind.translate(engine, wish, context, facts)
+    if engine.streams_only and not wish.stream:
+        upstream = gathered.asked(upstream)
     sent = Sent(wish, call.dialect, admitted.model, upstream)
     labels = _labels(bench, admitted, upstream.dropped)
     call.course.waits_for_turn()
@@ -325,7 +327,8 @@ async def _proxy(bench: Bench, call: Call, admitted: Admitted) -> None:
     ):
         if answer.status != 200:
             await _refuse_with(answer)
-        answer.refuse_other(stream=wish.stream)
+        if not (upstream.gathered and answer.is_stream):
+            answer.refuse_other(stream=wish.stream)
         admitted.seat.answers()
         if wish.stream:
             await _stream(bench, call, admitted, answer, kind.relay(sent), labels)
@@ -352,14 +355,34 @@ async def _refuse_with(answer: Answer) -> None:
 async def _whole(
     bench: Bench, call: Call, admitted: Admitted, answer: Answer, sent: Sent, labels: Headers
 ) -> None:
-    body = await answer.read(bench.bounds.answer_max_bytes)
+    bound = bench.bounds.answer_max_bytes
     try:
+        told = sent.upstream.gathered and answer.is_stream
+        body = await (_gather(answer, sent.upstream, bound) if told else answer.read(bound))
         whole = admitted.kind.whole(body, sent)
     except NONSENSE:
         said = f"the engine's answer is not one to a call of the kind {admitted.kind.name}"
         raise Denied("engine-failed", said) from None
     await _end(bench, admitted, "answered", 200, whole.usage, whole.finish)
     await call.respond(200, whole.body, [*JSON, *labels])
+
+
+async def _gather(answer: Answer, upstream: Upstream, max_bytes: int) -> bytes:
+    """A whole answer out of a stream.
+
+    Raises:
+        Denied: it is larger than `max_bytes`, reports an error, or the engine broke off.
+        One of `NONSENSE`: it is no stream of an answer, or has no end.
+    """
+    gathering, size = gathered.Gathered(upstream.answers), 0
+    while not gathering.done and (data := await answer.piece()):
+        size += len(data)
+        if size > max_bytes:
+            raise Denied("answer-too-large", f"the answer is over {max_bytes} bytes")
+        gathering.feed(data)
+        if gathering.failed:
+            raise Denied("engine-failed", "the engine reported an error")
+    return gathering.whole()
 
 
 async def _stream(

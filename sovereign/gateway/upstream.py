@@ -55,6 +55,11 @@ class Answer:
         if not self._wire.content_type.lower().startswith(STREAM if stream else WHOLE):
             raise Denied("engine-failed", "the engine's answer is of another kind")
 
+    @property
+    def is_stream(self) -> bool:
+        """True when it says of itself that it comes in events."""
+        return self._wire.content_type.lower().startswith(STREAM)
+
     async def read(self, max_bytes: int) -> bytes:
         """The whole body.
 

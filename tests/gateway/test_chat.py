@@ -146,7 +146,7 @@ async def test_the_engine_sees_the_translated_body_and_nothing_of_who_asked(
             "content-length",
         }
         assert asked.headers["user-agent"] == "sovereign"
-        assert set(asked.body) == {"model", "messages", "seed"}
+        assert set(asked.body) == {"model", "messages", "seed", "stream", "stream_options"}
         assert b"SUBJECT" not in asked.raw
         assert secret.encode() not in asked.raw
 

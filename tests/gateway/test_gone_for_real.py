@@ -23,11 +23,13 @@ from sovereign.engines.llamacpp import packaged_model
 from tests.engines.running import Running, free_port, running
 from tests.gateway.conftest import LONG
 from tests.gateway.reachable import reachable
-from tests.gateway.site import Site, site, until
+from tests.gateway.site import CHAT, Site, site, until
 from tests.gateway.tiny import at
 from tests.simulated.engine import MODEL
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+LLAMACPP = ("llamacpp:requests_processing", "llamacpp:tokens_predicted_total")
+COMPLETIONS = "/v1/completions"
 WITHIN_S = 20
 """For a machine under load; how quick it is on a quiet one is a measurement, not a test."""
 
@@ -85,7 +87,7 @@ def watched(
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "llamacpp":
         with running(ENGINES["llamacpp"], smol(folder), ready_within_s=60) as it:
-            yield Watched(it, "llamacpp:requests_processing", "llamacpp:tokens_predicted_total")
+            yield Watched(it, *LLAMACPP)
         return
     it = request.getfixturevalue("long_vllm")
     yield Watched(it, "vllm:num_requests_running", "vllm:generation_tokens_total")
@@ -98,9 +100,15 @@ def long(model: str, stream: bool) -> bytes:
     return msgspec.json.encode({**body, "temperature": 0})
 
 
-def head(ours: Site, body: bytes) -> bytes:
+def endless(*, stream: bool) -> bytes:
+    """A text that has no end of its own."""
+    body = {"model": MODEL, "prompt": "Once upon a time", "max_tokens": 1900, "ignore_eos": True}
+    return msgspec.json.encode({**body, "stream": stream})
+
+
+def head(ours: Site, body: bytes, path: str = CHAT) -> bytes:
     lines = [
-        "POST /v1/chat/completions HTTP/1.1",
+        f"POST {path} HTTP/1.1",
         "host: x",
         f"authorization: Bearer {ours.secret}",
         f"content-length: {len(body)}",
@@ -146,6 +154,29 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("own")
     with running(ENGINES["llamacpp"], smol(folder), ready_within_s=60) as it:
         yield it
+
+
+@pytest.mark.parametrize("beside", [0, 1], ids=["alone", "beside another's stream"])
+async def test_a_client_that_leaves_in_the_middle_of_a_whole_answer_stops_the_engine(
+    tmp_path: Path, own: Running, beside: int
+) -> None:
+    """Asked for it whole, llama.cpp goes on to its end: half a minute of a processor for nobody."""
+    watched = Watched(own, *LLAMACPP)
+    async with site(tmp_path) as ours, reachable(ours) as url:
+        await at(ours, own)
+        _, other = await opened(url)
+        if beside:
+            other.write(head(ours, endless(stream=True), COMPLETIONS))
+            await watched.until_works(1)
+        _, writer = await opened(url)
+        writer.write(head(ours, endless(stream=False), COMPLETIONS))
+        await watched.until_works(1 + beside)
+        await asyncio.sleep(1.2)  # it has read the prompt, and writes
+        assert await watched.works() == 1 + beside
+        writer.transport.abort()
+        await watched.until_works(beside)
+        other.transport.abort()
+        await watched.until_works(0)
 
 
 async def rest_of(reader: asyncio.StreamReader) -> dict[str, Any]:
