@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from sovereign.evidence import vouching
 from sovereign.licence import PRODUCTION, serves
 from sovereign.policy import THIS_HOST, Policy
 from sovereign.policy.shapes import Licence, Limit, RetentionClass
@@ -56,6 +57,7 @@ def loosenings(old: Policy, new: Policy, now: datetime) -> tuple[Loosening, ...]
         *_limits(old, new),
         *_weights(old, new),
         *_dependencies(old, new),
+        *(Loosening(*way) for way in vouching.looser(old, new)),
         *_controls(old, new),
         *_settings(old, new),
     )

@@ -10,6 +10,7 @@ import pytest
 from sovereign import policy as policies
 from sovereign.evidence.loosening import loosenings
 from sovereign.policy import Policy
+from tests.attestation.site import anchored
 from tests.policy.conftest import SHIPPED
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -127,6 +128,42 @@ def test_the_same_policy_allows_no_more_than_itself(shipped: Policy) -> None:
             set(),
         ),
         (
+            "rules/attestation.yaml",
+            ("profile: immune\n    vouchers: 2", "profile: immune\n    vouchers: 1"),
+            {"vouchers under immune"},
+            set(),
+        ),
+        (
+            "rules/attestation.yaml",
+            ("must: [host-key]", "must: []"),
+            {"signals that must be under immune"},
+            set(),
+        ),
+        (
+            "rules/attestation.yaml",
+            ("valid_s: 43200", "valid_s: 86400"),
+            {"attestation valid_s"},
+            set(),
+        ),
+        (
+            "rules/attestation.yaml",
+            ("slack_ms: 8", "slack_ms: 80"),
+            {"round trips slack_ms"},
+            set(),
+        ),
+        (
+            "rules/attestation.yaml",
+            ("vouched_by: operator", "vouched_by: attester"),
+            {"voucher of statement"},
+            {"voucher of statement"},
+        ),
+        (
+            "rules/attestation.yaml",
+            ("organisations: 1", "organisations: 2"),
+            set(),
+            {"round trips organisations"},
+        ),
+        (
             "rules/data.yaml",
             ("id: personal\n    personal: true", "id: personal\n    personal: false"),
             {"class personal"},
@@ -217,3 +254,16 @@ def test_another_reason_for_the_same_access_rule_is_no_loosening(
     """Words for a reader allow nothing."""
     new = edited("access/rules.cedar", ("A key that is bound to models", "A key bound to models"))
     assert ways(shipped, new) == set()
+
+
+def test_a_place_that_is_moved_on_the_globe_is_a_question(shipped: Policy, edited: Edits) -> None:
+    """Who moves the point moves what light can say about it."""
+    moved = edited("facts/locations.yaml", ('latitude: "50.99"', 'latitude: "40.99"'))
+    assert ways(shipped, moved) == {f"location of ovh:{zone}" for zone in ("GRA", "GRA9", "GRA11")}
+
+
+def test_an_anchor_that_comes_or_goes_is_a_question(shipped: Policy) -> None:
+    """A new one can vouch, and one that is gone contradicts nobody any more."""
+    more = anchored(shipped, "frankfurt")
+    assert ways(shipped, more) == {"anchor frankfurt"}
+    assert "anchor frankfurt" in ways(more, shipped)
