@@ -41,6 +41,7 @@ SEES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "alerts": (("operational",), ("send",)),
     "witness": (("operational",), ("send",)),
     "time-stamps": (("operational",), ("send",)),
+    "anchor": (("operational",), ("send",)),
     "time": (("operational",), ("send",)),
     "dns": (("operational",), ("process",)),
     "mirror": (("public",), ("send",)),
@@ -208,6 +209,9 @@ def _outside(policy: Policy) -> Iterator[Dependency]:
     for each in policy.audit.timestamps.authorities:
         name, listener = f"time-stamps-{each.id}", _listener(each.url)
         yield _make(name, "time-stamps", each.place, listener, "rules/audit.yaml")
+    for anchor in policy.attestation.round_trips.anchors:
+        name, said_in = f"anchor-{anchor.id}", "rules/attestation.yaml"
+        yield _make(name, "anchor", anchor.place, anchor.address, said_in)
 
 
 def _declared(policy: Policy, said: DependencySettings) -> Dependency:

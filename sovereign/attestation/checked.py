@@ -12,19 +12,22 @@ from sovereign.attestation.papers import Attestation, opened
 from sovereign.attestation.signals import Asked
 from sovereign.audit.note import VerifierKey
 from sovereign.errors import BadInput
+from sovereign.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
-    """Public keys that somebody keeps outside: of the controller, the host and the attesters.
+    """Public keys that somebody keeps outside: of the controller, the host and the attesters; and
+    the policy, with the keys of anchors and what their times mean.
 
-    `host` is None and `attesters` empty where they were not handed over; then the attestation is
-    taken by its own word for them, which `unpinned` says.
+    What was not handed over is None or empty; then the attestation is taken by its own word for
+    it, which `unpinned` says.
     """
 
     controller: VerifierKey
     host: VerifierKey | None = None
     attesters: tuple[VerifierKey, ...] = ()
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,23 @@ def check(note: bytes, trusted: Trusted) -> Checked:
         faults.append("the host key it names is not the pinned one")
     if trusted.attesters and not set(asked.attesters) <= set(trusted.attesters):
         faults.append("it counts an attester whose key is not pinned")
-    unpinned = ["host key"] if trusted.host is None and asked.host_key else []
+    if trusted.policy is not None and not _is_by(outcome, trusted.policy):
+        faults.append("it was judged by other rules or points than those of the policy at hand")
+    unpinned = [] if trusted.policy is not None else ["rules"]
+    unpinned += ["host key"] if trusted.host is None and asked.host_key else []
     unpinned += ["attesters"] if asked.attesters and not trusted.attesters else []
     return Checked(outcome, tuple(faults), tuple(unpinned))
+
+
+def _is_by(outcome: Attestation, policy: Policy) -> bool:
+    """Whether the rules are this policy's, and the point of the claim that of its table.
+
+    A place that is not in the table has its point from the settings of the site.
+    """
+    at, claim = policy.locations.get(outcome.claim.place), outcome.claim
+    point = (claim.latitude, claim.longitude, claim.radius_km)
+    known = at is None or point == (at.latitude, at.longitude, at.radius_km)
+    return known and outcome.rules == policy.attestation
 
 
 def _as_asked(outcome: Attestation) -> Asked:

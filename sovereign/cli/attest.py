@@ -17,7 +17,7 @@ from sovereign.audit.note import SignerKey, VerifierKey
 from sovereign.audit.trail import pin_path
 from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
 from sovereign.errors import BadInput, KeyMissing
-from sovereign.policy import THIS_HOST
+from sovereign.policy import DEFAULT_PROFILE, THIS_HOST, load
 from sovereign.policy.kept import written
 from sovereign.registry import utcnow
 from sovereign.settings import Home
@@ -108,6 +108,9 @@ def verify(
             help="Folder with hosts/NAME.vkey and attesters/NAME.vkey; default: --home's."
         ),
     ] = None,
+    policies: Annotated[
+        Path | None, typer.Option(help="Policy folder, to compare its rules and points with.")
+    ] = None,
     home: HomeOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -117,7 +120,7 @@ def verify(
     """
     note = _read(file)
     folder = trust or home_of(home).trust
-    trusted = _trusted(note, vkey, folder)
+    trusted = _trusted(note, vkey, folder, policies)
     found = checked.check(note, trusted)
     outcome = found.outcome
     if outcome is None:
@@ -289,11 +292,13 @@ def _public(path: Path, name: str) -> VerifierKey:
     return VerifierKey(name, key.public_bytes_raw())
 
 
-def _trusted(note: bytes, vkey: str, folder: Path) -> checked.Trusted:
+def _trusted(note: bytes, vkey: str, folder: Path, policies: Path | None) -> checked.Trusted:
     controller = _controller(vkey, folder)
     found = checked.check(note, checked.Trusted(controller)).outcome
     host = site.pinned(folder, found.claim.host) if found is not None else None
-    return checked.Trusted(controller, host, site.attesters(folder))
+    profile = found.profile if found is not None else DEFAULT_PROFILE
+    policy = load(policies, profile) if policies is not None else None
+    return checked.Trusted(controller, host, site.attesters(folder), policy)
 
 
 def _controller(vkey: str, folder: Path) -> VerifierKey:

@@ -25,12 +25,15 @@ USED_BY: dict[str, tuple[Unit, ...]] = {
     "tracing": ("gateway",),
     "witness": ("controller",),
     "time-stamps": ("controller",),
+    "anchor": ("controller",),
 }
 """Which units connect to a kind of dependency; a kind that is not here is the host's own."""
 HERE = ("gateway", "log-sink")
 """Kinds that are on this host when no address elsewhere is said."""
 PROTOCOLS: dict[int, tuple[Protocol, ...]] = {53: ("tcp", "udp"), 123: ("udp",)}
 """How a port of rules/dependencies.yaml is spoken to, where it is not TCP."""
+ANCHORED: tuple[Protocol, ...] = ("udp",)
+"""How an anchor is spoken to, at whatever port: docs/formats/attestation.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,8 @@ def _at(asked: Dependency, unit: Unit, address: str, own: str) -> Iterator[Desti
     network = network_of(host)
     if network is not None and (network.is_loopback or network.network_address.is_unspecified):
         return
-    for protocol in PROTOCOLS.get(int(port), ("tcp",)):
+    spoken = PROTOCOLS.get(int(port), ("tcp",))
+    for protocol in ANCHORED if asked.kind == "anchor" else spoken:
         yield Destination(asked.id, unit, host, int(port), protocol)
 
 

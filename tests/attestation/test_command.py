@@ -14,7 +14,7 @@ from sovereign.attestation import gather, running
 from sovereign.attestation import site as places
 from sovereign.cli import main
 from sovereign.settings import Home
-from tests.attestation.site import PLACE, made, saying, silent
+from tests.attestation.site import PLACE, SHIPPED, made, saying, silent
 from tests.cli.running import Done
 from tests.engines.running import free_port
 
@@ -84,7 +84,9 @@ def test_a_site_goes_from_nothing_to_being_vouched_for(
     words = ("verify", str(away / "local.note"), "--trust", str(away / "trust"))
     checked = run(*words, "--json")
     assert (checked.code, checked.json["faults"]) == (0, [])
-    assert checked.json["taken_by_its_word"] == []
+    assert checked.json["taken_by_its_word"] == ["rules"]
+    checked = run(*words, "--policies", str(SHIPPED), "--json")
+    assert (checked.code, checked.json["taken_by_its_word"]) == (0, [])
     assert "proves: local is at hetzner:fsn1" in run(*words).out
 
 
@@ -125,15 +127,17 @@ def test_nothing_known_ends_with_3_and_a_contradiction_with_1(
     run: Run, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A script has to tell not knowing from knowing that it is false."""
-    assert (run("run").code, run("run").error) == (3, "key-missing")
+    done = run("run")
+    assert (done.code, done.error) == (3, "key-missing")
     run("bind")
     monkeypatch.setattr(gather, "fetching", lambda _: silent)
-    assert (run("run", "--json").code, run("run", "--json").json["verdict"]) == (3, "unknown")
+    done = run("run", "--json")
+    assert (done.code, done.json["verdict"]) == (3, "unknown")
     monkeypatch.setattr(gather, "fetching", lambda _: saying("ash"))
     done = run("run")
     assert (done.code, done.out.partition(":")[0]) == (1, "contradicts")
-    assert run("show").code == 1
-    assert run("show", "--json").json["hosts"][0]["state"] == "disagrees"
+    done = run("show", "--json")
+    assert (done.code, done.json["hosts"][0]["state"]) == (1, "disagrees")
     assert run("verify", str(places.note_path(home, "local"))).code == 1
 
 
@@ -149,7 +153,7 @@ def test_verify_says_what_it_could_not_compare_and_finds_a_forgery(
     assert run("verify", str(note), "--trust", str(empty)).error == "key-missing"
     vkey = (home.trust / "controller-evidence.vkey").read_text().strip()
     done = run("verify", str(note), "--trust", str(empty), "--vkey", vkey, "--json")
-    assert done.json["taken_by_its_word"] == ["host key"]
+    assert done.json["taken_by_its_word"] == ["rules", "host key"]
     other = (home.trust / "gateway-event.vkey").read_text().strip()
     assert run("verify", str(note), "--vkey", other).code == 1
     assert run("verify", str(tmp_path / "nothing")).code == 2

@@ -275,10 +275,10 @@ def test_anybody_can_judge_an_attestation_again_with_public_keys_only(tmp_path: 
     signed_now(home)
     outcome = run(home)
     host = places.pinned(home.trust, "local")
-    found = check(noted(home), Trusted(controller(home), host, (FACILITY.verifier,)))
+    found = check(noted(home), Trusted(controller(home), host, (FACILITY.verifier,), POLICY))
     assert (found.outcome, found.faults, found.unpinned) == (outcome, (), ())
     found = check(noted(home), Trusted(controller(home)))
-    assert (found.faults, found.unpinned) == ((), ("host key", "attesters"))
+    assert (found.faults, found.unpinned) == ((), ("rules", "host key", "attesters"))
 
 
 def resigned(home: Home, **more: object) -> bytes:
@@ -313,6 +313,20 @@ def test_a_controller_that_says_more_than_it_was_brought_is_found_out(
     trusted = Trusted(controller(home), places.pinned(home.trust, "local"), (FACILITY.verifier,))
     assert check(noted(home), trusted).faults == ()
     assert any(says in fault for fault in check(resigned(home, **more), trusted).faults)
+
+
+def test_a_controller_that_judges_by_rules_of_its_own_is_found_out_with_the_policy(
+    tmp_path: Path,
+) -> None:
+    """An anchor it made up itself would vouch for anything; the policy names those that count."""
+    home = made(tmp_path)
+    run(home)
+    (fault,) = check(noted(home), Trusted(controller(home), policy=IMMUNE)).faults
+    assert "other rules or points" in fault
+    location = changed(POLICY.locations[PLACE], latitude="10.0")
+    moved = replace(POLICY, locations={**POLICY.locations, PLACE: location})
+    assert check(noted(home), Trusted(controller(home), policy=moved)).faults
+    assert check(noted(home), Trusted(controller(home), policy=POLICY)).faults == ()
 
 
 def test_an_attestation_that_lasts_longer_than_its_rules_is_found_out(tmp_path: Path) -> None:

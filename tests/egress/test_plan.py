@@ -13,6 +13,7 @@ from sovereign.egress.plan import Plan, plan
 from sovereign.egress.shapes import File, Said
 from sovereign.errors import SettingsUnreadable
 from sovereign.settings import Home, Settings
+from tests.attestation.site import anchored
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 POLICY = policies.load(None, "eea")
@@ -117,3 +118,11 @@ def test_a_try_that_no_opening_of_its_unit_covers_is_a_finding() -> None:
     ]
     (unused,) = flows.compare(planned(MIRROR), [], [], units, {})
     assert unused.verdict == "declared-not-seen"
+
+
+def test_an_anchor_of_the_policy_is_let_out_to_over_udp_by_the_controller_alone() -> None:
+    """It measures how far a host is; a firewall in between would make every host unproven."""
+    found = declared.of_site(HOME, anchored(POLICY, "frankfurt"), File(), NOW)
+    (opening,) = plan(found, Pins()).openings
+    assert (opening.dependency, opening.unit) == ("anchor-frankfurt", "controller")
+    assert opening.to == "192.0.2.1:7411/udp"
