@@ -161,6 +161,8 @@ def retention_met(site: Site) -> Verdict:
     if overdue:
         return Verdict(State.FAIL, "; ".join(overdue[:5]))
     unknown = [f"how much is in {', '.join(unread)} cannot be told"] if unread else []
+    looks = [(sink.name, sink.look()) for sink in sinks.of_site(site.home)]
+    unknown += [f"{name}: {seen.why}" for name, seen in looks if seen.state == "unknown"]
     if count == 0:
         unknown.append("no sink could be read")
     if site.home.settings.controller.observe_socket:
