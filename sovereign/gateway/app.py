@@ -15,6 +15,7 @@ from sovereign import eventlog
 from sovereign.audit.trail import Trail
 from sovereign.errors import LogUnwritable
 from sovereign.gateway import models, superseded
+from sovereign.gateway.admit import Bench
 from sovereign.gateway.aliases import names
 from sovereign.gateway.call import JSON, Call, ClientGone, Message, Receive, Send
 from sovereign.gateway.callers.tokens import believing
@@ -29,7 +30,7 @@ from sovereign.gateway.refusal import Denied, envelope, headers
 from sovereign.gateway.replicas.seats import Replicas
 from sovereign.gateway.seen.course import ANSWERED, GONE, INTERRUPTED
 from sovereign.gateway.seen.metrics import Counting
-from sovereign.gateway.story import Bench, tell
+from sovereign.gateway.story import tell
 from sovereign.gateway.sums import Sums
 from sovereign.gateway.superseded import Superseding
 from sovereign.gateway.upstream import Upstreams
