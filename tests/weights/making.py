@@ -1,6 +1,7 @@
 """A small set of weights as its publisher has it, and a mirror that serves it, or nearly."""
 
 import json
+import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 
 from sovereign.engines import digest
+from tests.gateway.certificates import Files
 
 TEMPLATE = "{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}"
 TENSORS = "model.safetensors"
@@ -66,8 +68,9 @@ class Ways:
 
 
 @contextmanager
-def mirror(root: Path, ways: Ways) -> Iterator[str]:
-    """The files below `root` over HTTP on loopback; gives `http://127.0.0.1:PORT`."""
+def mirror(root: Path, ways: Ways, certificate: Files | None = None) -> Iterator[str]:
+    """The files below `root` over HTTP on loopback; gives `http://127.0.0.1:PORT`, or with a
+    certificate for it `https://localhost:PORT`."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -123,10 +126,18 @@ def mirror(root: Path, ways: Ways) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    base = f"http://127.0.0.1:{server.server_address[1]}"
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certificate, certificate.key)
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        base = f"https://localhost:{server.server_address[1]}"
     serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     serving.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield base
     finally:
         server.shutdown()
         server.server_close()

@@ -16,6 +16,7 @@ from sovereign.supervisor.deployment import operator_trail
 from sovereign.weights import fetch, store
 from tests import needs
 from tests.cli.conftest import Run
+from tests.gateway.certificates import issued
 from tests.weights.making import TENSORS, Ways, mirror, pin_of, published, tensors
 
 MODEL = "mistral-7b-instruct-v0.3"
@@ -24,7 +25,7 @@ REFUSED_PLACE = "aws:us-east-1"
 
 def declare(site: Path, url: str, place: str = "this-host") -> None:
     """The site says that a mirror is at this address, and where that is."""
-    listener = url.removeprefix("http://")
+    listener = url.partition("//")[2]
     (site / settings.FILE_NAME).write_text(
         f"version: 1\ndependencies:\n  - id: my-mirror\n    kind: mirror\n    place: {place}\n"
         f"    listener: '{listener}'\n"
@@ -206,6 +207,22 @@ def test_a_mirror_that_nobody_declared_or_at_a_refused_place_is_not_asked(
     assert ways.asked == []
     done = run(*words("http://192.0.2.1/mine", pin_of(set_)))
     assert (done.code, done.error) == (2, "bad-input")  # in the clear, over a network
+
+
+def test_a_mirror_shows_a_certificate_that_this_machine_trusts(
+    site: Path, run: Run, set_: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it somebody on the way would learn what we mean to serve."""
+    files = issued(tmp_path / "tls", "localhost")
+    with mirror(set_.parent, Ways(), files) as url:
+        declare(site, url, "scaleway:fr-par-2")
+        done = run(*words(f"{url}/mine", pin_of(set_)))
+        assert (done.code, done.error) == (3, "weights-unfetched")
+        assert "certificate" in done.err.lower()
+        monkeypatch.setenv("SSL_CERT_FILE", str(files.certificate))
+        done = run(*words(f"{url}/mine", pin_of(set_)))
+    assert done.code == 0, done.err
+    assert [entry["place"] for entry in records(site)] == ["scaleway:fr-par-2"]
 
 
 def test_weights_that_may_not_serve_here_are_not_fetched(site: Path, run: Run, set_: Path) -> None:
