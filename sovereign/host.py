@@ -10,6 +10,7 @@ of an environment: the others may hold secrets.
 import ipaddress
 import socket
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -107,12 +108,14 @@ def _pids(proc: Path) -> Iterator[int]:
 
 
 def _open_files(proc: Path, pid: int) -> set[str]:
-    found = set()
     try:
-        for entry in (proc / str(pid) / "fd").iterdir():
-            found.add(str(entry.readlink()))
+        entries = [*(proc / str(pid) / "fd").iterdir()]
     except OSError:
-        pass  # another user's process, or it ended: it simply is not the one we can see
+        return set()  # another user's process, or it ended: it simply is not the one we can see
+    found = set()
+    for entry in entries:
+        with suppress(OSError):  # it was closed meanwhile, which says nothing of the others
+            found.add(str(entry.readlink()))
     return found
 
 

@@ -367,6 +367,11 @@ RECORD_TYPES: dict[str, RecordType] = {
             "policy": N,
         },
     ),
+    "weights-removed": RecordType(
+        "evidence",
+        "A set of weights that nothing served was removed from this machine.",
+        {"model": N, "digest": N, "policy": N},
+    ),
     "plan-decision": RecordType(
         "evidence",
         "What the guard decided about a resource of a plan.",

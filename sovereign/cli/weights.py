@@ -3,20 +3,24 @@
 import re
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from sovereign import catalogue
+from sovereign.audit.trail import Trail
 from sovereign.cli.audit_args import deployed
 from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
 from sovereign.engines.digest import manifest, model_digest
 from sovereign.errors import BadInput, Refused, WeightsDiffer
+from sovereign.policy import Policy
 from sovereign.registry import utcnow
 from sovereign.settings import Home
 from sovereign.supervisor.deployment import operator_trail
 from sovereign.weights import fetch as fetching
+from sovereign.weights import prune as pruning
 from sovereign.weights import store
 from sovereign.weights.manifest import Manifest
 
@@ -24,9 +28,7 @@ SHA256 = "sha256:"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 app = typer.Typer(help="Bring weights in, list them, verify them.", no_args_is_help=True)
 PROGRESS_EVERY_S = 2.0
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be fetched; fetch nothing.")
-]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; do nothing.")]
 
 
 @app.command()
@@ -123,6 +125,34 @@ def list_(home: HomeOption = None, as_json: JsonFlag = False) -> None:
     )
 
 
+@app.command()
+def prune(
+    kept_days: Annotated[int, typer.Option(help="Keep what came in since.", min=0)] = 30,
+    home: HomeOption = None,
+    dry_run: DryRun = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Remove the sets that no setting names and no process has open; each is recorded first."""
+    where = deployed(home)
+    policy = policy_of(where)
+    found = pruning.unused(where, timedelta(days=kept_days), utcnow())
+    rows: list[dict[str, Any]]
+    if not dry_run:
+        pruning.clear(where)
+    if dry_run or not found:
+        rows = [{**_named(each), "bytes": each.bytes, "record": None} for each in found]
+    else:
+        with operator_trail(where, ("evidence",)) as trail:
+            rows = [_removed(where, policy, each, trail) for each in found]
+    if as_json:
+        give({"dry_run": dry_run, "sets": rows})
+        return
+    taken = sum(row["bytes"] for row in rows)
+    say(f"{'would remove' if dry_run else 'removed'} {len(rows)} sets, {taken / 1e9:.1f} GB")
+    for row in rows:
+        say(f"  {row['path']}  {row['record'] or ''}".rstrip())
+
+
 class _Progress:
     """A line on standard error, now and then; what is quick says nothing."""
 
@@ -158,6 +188,12 @@ def _tell(said: dict[str, Any], *, as_json: bool) -> None:
     facts({**shown, "record": said["record"] or "none"})
     if said["path"]:
         say(f"next: make deploy MODEL={said['model']} WEIGHTS={said['path']}")
+
+
+def _removed(home: Home, policy: Policy, each: store.Stored, trail: Trail) -> dict[str, Any]:
+    size = each.bytes
+    name = pruning.remove(home, policy, each, trail)
+    return {**_named(each), "bytes": size, "record": name}
 
 
 def _verified(each: store.Stored) -> dict[str, str]:

@@ -120,6 +120,14 @@ def test_what_cannot_be_read_of_a_process_is_none_never_empty(tmp_path: Path) ->
     assert seen == EngineProcess(9, None, ("127.0.0.1:8081",))
 
 
+def test_a_file_that_was_closed_while_it_was_looked_at_hides_no_other(tmp_path: Path) -> None:
+    """A busy engine closes connections all the time; for that it must not be shut for a round."""
+    proc = proc_with(tmp_path, 42)
+    for number in (*range(3), *range(4, 40)):
+        (proc / "9" / "fd" / str(number)).write_text("no link, as one that is gone")
+    assert host.observe("127.0.0.1:8081", NAMES, proc).pid == 9
+
+
 def test_a_port_shared_with_somebody_who_cannot_be_seen_is_unknown(tmp_path: Path) -> None:
     """With SO_REUSEPORT the kernel gives a call to either: the engine, or nobody knows whom."""
     seen = host.observe("127.0.0.1:8081", NAMES, proc_with(tmp_path, 42, 43))
