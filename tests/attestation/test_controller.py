@@ -11,11 +11,14 @@ from sovereign.attestation.judge import HostPlace
 from sovereign.attestation.papers import Attestation
 from sovereign.attestation.standing import of_site
 from sovereign.audit.trail import Trail
+from sovereign.controller.act import act
 from sovereign.controller.attesting import Attesting
 from sovereign.controller.plan import plan
 from sovereign.errors import LogUnwritable
+from sovereign.incidents.ledger import Ledger
+from sovereign.incidents.opening import Opening
 from sovereign.policy import Policy
-from sovereign.registry import utcnow
+from sovereign.registry import Registry, utcnow
 from sovereign.settings import EndpointSettings, Home
 from tests.attestation.site import (
     EEA,
@@ -113,10 +116,13 @@ def home(tmp_path: Path) -> Home:
     return it
 
 
+def opened(home: Home) -> Trail:
+    return Trail.open(home.audit, home.keys, "controller", "local", utcnow, trust=home.trust)
+
+
 @pytest.fixture
 def trail(home: Home) -> Iterator[Trail]:
-    opened = (home.audit, home.keys, "controller", "local", utcnow)
-    with Trail.open(*opened, trust=home.trust) as it:
+    with opened(home) as it:
         yield it
 
 
@@ -213,3 +219,18 @@ def _started(attesting: Attesting, now: datetime) -> bool:
     if thread is not None:
         thread.join(20)
     return thread is not None
+
+
+def test_a_host_that_is_found_elsewhere_is_shut_and_an_incident_is_suspected(home: Home) -> None:
+    """From the provider's word to the clock of GDPR Art. 33, with real log and registry."""
+    registry, now = Registry(home.registry, writable=True), utcnow()
+    with opened(home) as trail:
+        vouching(home, trail, Running("ash")).run()
+        stands = of_site(home, EEA, now)
+        assert act(plan(EEA, (HERE,), registry.snapshot(), now, places=stands), registry, trail)
+    (shut,) = registry.snapshot().endpoints
+    assert shut.quarantine == "attestation-disagrees"
+    with opened(home) as trail:  # what is closed is published, and that is what is read
+        Opening(home, EEA, trail).look(utcnow())
+    (case,) = Ledger(home).look().incidents.values()
+    assert (case.cause, case.about, case.state) == ("residency-drift", shut.id, "suspected")
