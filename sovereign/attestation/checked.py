@@ -4,15 +4,20 @@ Signatures are verified, every note it carries is opened and judged again at its
 comes of it is compared with what it says. Nothing is asked of anybody, and nothing is written.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sovereign.attestation.kept import again
+from sovereign.attestation.kept import again, digest
 from sovereign.attestation.papers import Attestation, opened
 from sovereign.attestation.signals import Asked
+from sovereign.audit import proof as log
+from sovereign.audit import record
 from sovereign.audit.note import VerifierKey
-from sovereign.errors import BadInput
+from sovereign.errors import BadInput, RecordInvalid
 from sovereign.policy import Policy
+
+RECORD = "place-attested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,26 @@ def check(note: bytes, trusted: Trusted) -> Checked:
     unpinned += ["host key"] if trusted.host is None and asked.host_key else []
     unpinned += ["attesters"] if asked.attesters and not trusted.attesters else []
     return Checked(outcome, tuple(faults), tuple(unpinned))
+
+
+def unrecorded(note: bytes, proof: bytes, keys: Iterable[VerifierKey]) -> str:
+    """Why a proof does not show the record of this note in a log under any of the keys; "" if it
+    does.
+
+    Raises:
+        BadInput: it is no proof at all.
+    """
+    shown = (log.check(proof, key) for key in keys)
+    proven = next((each for each in shown if each is not None), None)
+    if proven is None:
+        return "the proof of its record does not hold under a pinned key"
+    try:
+        said = record.parse(proven.entry)
+    except RecordInvalid:
+        return "what is proved is no record"
+    if (said["type"], said.get("attestation")) != (RECORD, digest(note)):
+        return f"{proven.origin}#{proven.index} is not the record of this note"
+    return ""
 
 
 def _is_by(outcome: Attestation, policy: Policy) -> bool:

@@ -111,6 +111,9 @@ def verify(
     policies: Annotated[
         Path | None, typer.Option(help="Policy folder, to compare its rules and points with.")
     ] = None,
+    proof: Annotated[
+        Path | None, typer.Option(help="Proof of its record, by `sovereign audit prove`.")
+    ] = None,
     home: HomeOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -126,13 +129,14 @@ def verify(
     if outcome is None:
         _say({"verdict": "unsound", "faults": list(found.faults)}, as_json=as_json)
         raise typer.Exit(1)
+    faults = [*found.faults, *_unrecorded(note, proof, trusted.controller, folder)]
     more = {
-        "faults": list(found.faults),
-        "taken by its word": list(found.unpinned),
+        "faults": faults,
+        "taken by its word": [*found.unpinned, *([] if proof else ["record"])],
         "in force": outcome.at <= utcnow() < outcome.expires_at,
     }
     _show_one(outcome, more, as_json=as_json)
-    raise typer.Exit(1 if found.faults else _code(outcome))
+    raise typer.Exit(1 if faults else _code(outcome))
 
 
 @app.command()
@@ -299,6 +303,18 @@ def _trusted(note: bytes, vkey: str, folder: Path, policies: Path | None) -> che
     profile = found.profile if found is not None else DEFAULT_PROFILE
     policy = load(policies, profile) if policies is not None else None
     return checked.Trusted(controller, host, site.attesters(folder), policy)
+
+
+def _unrecorded(
+    note: bytes, proof: Path | None, controller: VerifierKey, folder: Path
+) -> tuple[str, ...]:
+    """A run is recorded by whoever ran it: the controller, or somebody at the command line."""
+    if proof is None:
+        return ()
+    pin = pin_path(folder, "operator", kept.STREAM)
+    operators = [VerifierKey.parse(pin.read_text())] if pin.is_file() else []
+    fault = checked.unrecorded(note, _read(proof), [controller, *operators])
+    return (fault,) if fault else ()
 
 
 def _controller(vkey: str, folder: Path) -> VerifierKey:

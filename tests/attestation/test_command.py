@@ -28,14 +28,14 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.fixture
-def run(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run `sovereign attest WORDS` for it; its metadata service says that it is in fsn1."""
+def whole(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `sovereign WORDS` for it; its metadata service says that it is in fsn1."""
     monkeypatch.setenv("SOVEREIGN_HOME", str(home.root))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(gather, "fetching", lambda _: saying("fsn1"))
 
-    def run(*words: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["sovereign", "attest", *words])
+    def whole(*words: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["sovereign", *words])
         capsys.readouterr()
         try:
             main()
@@ -46,7 +46,13 @@ def run(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
         assert isinstance(code, int)
         return Done(code, out, err)
 
-    return run
+    return whole
+
+
+@pytest.fixture
+def run(whole: Run) -> Run:
+    """Run `sovereign attest WORDS` for it."""
+    return lambda *words: whole("attest", *words)
 
 
 def signed(run: Run, home: Home, tmp_path: Path, *more: str) -> Done:
@@ -67,7 +73,7 @@ def signed(run: Run, home: Home, tmp_path: Path, *more: str) -> Done:
 
 
 def test_a_site_goes_from_nothing_to_being_vouched_for(
-    run: Run, home: Home, tmp_path: Path
+    run: Run, whole: Run, home: Home, tmp_path: Path
 ) -> None:
     """The whole way of the guide: bind, sign, run, look, verify elsewhere."""
     bound = run("bind", "--json").json
@@ -84,9 +90,17 @@ def test_a_site_goes_from_nothing_to_being_vouched_for(
     words = ("verify", str(away / "local.note"), "--trust", str(away / "trust"))
     checked = run(*words, "--json")
     assert (checked.code, checked.json["faults"]) == (0, [])
-    assert checked.json["taken_by_its_word"] == ["rules"]
-    checked = run(*words, "--policies", str(SHIPPED), "--json")
+    assert checked.json["taken_by_its_word"] == ["rules", "record"]
+    proof = away / "record.proof"
+    assert whole("audit", "prove", ran.json["record"], "--output", str(proof)).code == 0
+    compared = ("--policies", str(SHIPPED), "--proof", str(proof), "--json")
+    checked = run(*words, *compared)
     assert (checked.code, checked.json["taken_by_its_word"]) == (0, [])
+    assert run("run").code == 0  # another note, which this proof is not of
+    shutil.copy(places.note_path(home, "local"), away)
+    checked = run(*words, *compared)
+    assert (checked.code, len(checked.json["faults"])) == (1, 1)
+    assert "is not the record of this note" in checked.json["faults"][0]
     assert "proves: local is at hetzner:fsn1" in run(*words).out
 
 
@@ -153,7 +167,7 @@ def test_verify_says_what_it_could_not_compare_and_finds_a_forgery(
     assert run("verify", str(note), "--trust", str(empty)).error == "key-missing"
     vkey = (home.trust / "controller-evidence.vkey").read_text().strip()
     done = run("verify", str(note), "--trust", str(empty), "--vkey", vkey, "--json")
-    assert done.json["taken_by_its_word"] == ["rules", "host key"]
+    assert done.json["taken_by_its_word"] == ["rules", "host key", "record"]
     other = (home.trust / "gateway-event.vkey").read_text().strip()
     assert run("verify", str(note), "--vkey", other).code == 1
     assert run("verify", str(tmp_path / "nothing")).code == 2
