@@ -1,71 +1,33 @@
 """`sovereign egress …`: what this site may connect to, and what it tried. Changes no firewall."""
 
-import difflib
 import pwd
 import sys
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from sovereign.cli.output import HomeOption, JsonFlag, give, home_of, policy_of, say, table
-from sovereign.egress import declared, firewall, flows, pins, ruleset, shapes
-from sovereign.egress.plan import Plan, plan
-from sovereign.egress.shapes import SERVICES, File, Unit
+from sovereign.egress import declared, firewall, flows, pins, ruleset, shapes, site
+from sovereign.egress.plan import Opening
+from sovereign.egress.site import Site
 from sovereign.policy import Policy
 from sovereign.registry import utcnow
-from sovereign.settings import Home
 
 app = typer.Typer(help="What this site may connect to, and what it tried.", no_args_is_help=True)
-KEPT_AS, KEPT_DAYS = "process-log", 30
 ADDRESSES_MAX_CHARS = 1000
 DestinationsOption = Annotated[
     str, typer.Option("--destinations", help="Another egress.yaml, or - for standard input.")
 ]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Everything a command here works with."""
-
-    home: Home
-    policy: Policy
-    said: File
-    declared: tuple[declared.Declared, ...]
-    pins: pins.Pins
-    plan: Plan
-    users: dict[Unit, str]
-
-    @property
-    def text(self) -> str:
-        kept = self.policy.retention.get(KEPT_AS)
-        days = kept.max_days if kept is not None and isinstance(kept.max_days, int) else KEPT_DAYS
-        return ruleset.text(self.plan, self.users, max(1, days), self.said.ssh_port)
-
-
-def _asked(home: Path | None, destinations: str = "") -> Asked:
-    where = home_of(home)
-    policy = policy_of(where)
+def _asked(home: Path | None, destinations: str = "") -> Site:
+    where, said = home_of(home), None
     if destinations == "-":
-        said = shapes.read_text(sys.stdin.buffer.read(), "standard input")
-    else:
-        said = shapes.read(Path(destinations) if destinations else where.root / shapes.FILE_NAME)
-    found = declared.of_site(where, policy, said, utcnow())
-    pinned = pins.read(where.root / pins.FILE_NAME)
-    return Asked(where, policy, said, found, pinned, plan(found, pinned), _users(said))
-
-
-def _users(said: File) -> dict[Unit, str]:
-    """Those of the site, else those of a managed host; none where services are one user."""
-    if said.users:
-        return dict(said.users)
-    found: dict[Unit, str] = {}
-    for unit in SERVICES:
-        with suppress(KeyError):
-            found[unit] = pwd.getpwnam(f"sovereign-{unit}").pw_name
-    return found
+        said = shapes.read_given(Path("standard input"), sys.stdin.buffer.read())
+    elif destinations:
+        said = shapes.read_given(Path(destinations))
+    return site.of(where, policy_of(where), utcnow(), said)
 
 
 @app.command("plan")
@@ -93,13 +55,8 @@ def plan_(
     raise typer.Exit(1 if "refused" in why else 3 if why else 0)
 
 
-def _opening(each: Any) -> dict[str, str]:
-    return {
-        "unit": each.unit,
-        "dependency": each.dependency,
-        "to": each.to,
-        "name": each.name,
-    }
+def _opening(each: Opening) -> dict[str, str]:
+    return {name: getattr(each, name) for name in ("unit", "dependency", "to", "name")}
 
 
 @app.command("ruleset")
@@ -145,7 +102,7 @@ def pin(
     raise typer.Exit(3 if silent else 0)
 
 
-def _record(asked: Asked, changed: tuple[pins.Change, ...]) -> None:
+def _record(asked: Site, changed: tuple[pins.Change, ...]) -> None:
     """Recorded before they are in force."""
     from sovereign.cli.audit_args import deployed
     from sovereign.supervisor.deployment import operator_trail
@@ -187,10 +144,10 @@ def diff(home: HomeOption = None, as_json: JsonFlag = False) -> None:
     raise typer.Exit(1 if changed or lines else 3 if missing else 0)
 
 
-def _differences(asked: Asked) -> list[str]:
-    """`+` is in the plan and not loaded, `-` is loaded and not in the plan."""
-    there, wanted = firewall.loaded() or (), firewall.as_loaded(asked.text)
-    return [line for line in difflib.ndiff(there, wanted) if line[0] in "+-"]
+def _differences(asked: Site) -> list[str]:
+    """All of the plan, where nothing is loaded."""
+    found = site.differences(asked)
+    return [f"+ {line}" for line in asked.text.splitlines()] if found is None else found
 
 
 @app.command()

@@ -99,22 +99,17 @@ def read(path: Path) -> File:
     Raises:
         SettingsUnreadable: it says something we do not accept, with its line.
     """
-    if not path.exists():
-        return File()
-    try:
-        return read_as(path, File)
-    except PolicyUnreadable as error:
-        raise _refused(error) from error
+    return read_given(path) if path.exists() else File()
 
 
-def read_text(text: bytes, name: str) -> File:
-    """As `read`, for what was handed over as JSON or YAML.
+def read_given(path: Path, raw: bytes | None = None) -> File:
+    """As `read`, for a file that must be there, or for its content, read already.
 
     Raises:
-        SettingsUnreadable: as there.
+        SettingsUnreadable: as there, or it cannot be read.
     """
     try:
-        return read_as(Path(name), File, text)
+        return read_as(path, File, raw)
     except PolicyUnreadable as error:
         raise _refused(error) from error
 

@@ -15,11 +15,14 @@ from sovereign import dependencies, fleet, holds, host, outside, sinks
 from sovereign.attestation import standing
 from sovereign.audit.trail import WRITERS
 from sovereign.audit.witnesses import witnessed
+from sovereign.egress import firewall
+from sovereign.egress import site as ways_out
+from sovereign.egress.ruleset import TABLE
 from sovereign.engines import ENGINES
 from sovereign.errors import SovereignError
 from sovereign.evidence import drilled
 from sovereign.evidence.verdict import State, Verdict
-from sovereign.policy import Policy
+from sovereign.policy import THIS_HOST, Policy
 from sovereign.policy.shapes import RetentionClass
 from sovereign.registry import Registry
 from sovereign.residency import Question, decide, is_loopback
@@ -202,6 +205,32 @@ def ports_closed(site: Site) -> Verdict:
     return Verdict(State.PASS, f"the engine listens on {', '.join(process.listeners)} only")
 
 
+def egress_closed(site: Site) -> Verdict:
+    """The kernel lets out exactly what is declared and allowed, and drops everything else.
+
+    On a host of no declared place nobody was to close it with our rules; whether somebody else's
+    do, cannot be told.
+    """
+    lacking = firewall.lacking()
+    if lacking:
+        return Verdict(State.UNKNOWN, f"the firewall cannot be read: it lacks {lacking[0]}")
+    out = ways_out.of(site.home, site.policy, site.now)
+    differs = ways_out.differences(out)
+    if differs is None:
+        state = State.UNKNOWN if site.home.settings.place == THIS_HOST else State.FAIL
+        return Verdict(state, f"no table {TABLE} is loaded")
+    if differs:
+        return Verdict(
+            State.FAIL, f"{len(differs)} lines differ from the plan; sovereign egress check"
+        )
+    dropped = len(firewall.tries("denied"))
+    found = [f"{len(out.plan.openings)} openings, {dropped} other destinations tried and dropped"]
+    shut = sorted({gap.dependency for gap in out.plan.gaps})
+    found += [f"not opened: {', '.join(shut)}"] if shut else []
+    found += [] if out.users else ["services run as one user and are not told apart"]
+    return Verdict(State.PASS, "; ".join(found))
+
+
 def canary_drilled(site: Site) -> Verdict:
     """The newest canary drill passed, lately, with this version."""
     return drilled.verdict(drilled.newest(site.home, "canary"), site.now)
@@ -224,6 +253,7 @@ CHECKS: dict[str, Check] = {
     "retention_met": retention_met,
     "telemetry_off": telemetry_off,
     "ports_closed": ports_closed,
+    "egress_closed": egress_closed,
     "canary_drilled": canary_drilled,
 }
 """Every check a file under `policies/controls/` may name; a test compares the two sets."""

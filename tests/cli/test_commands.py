@@ -326,6 +326,7 @@ def test_a_report_where_nothing_runs_is_not_known(run: Run, site: Path) -> None:
     assert states == {
         "canary-drilled": "unknown",
         "dependencies-placed": "unknown",
+        "egress-closed": "unknown",
         "log-verifies": "pass",
         "logs-witnessed": "not_applicable",
         "places-fresh": "unknown",

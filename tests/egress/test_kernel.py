@@ -30,6 +30,17 @@ for family, host, port in ((2, "192.0.2.1", 3128), (10, "2001:db8::1", 3128), (2
             sent.append(False)
 print(sent)
 """
+TELLS = """\
+import pathlib, sys
+from sovereign import policy
+from sovereign.evidence.checks import Site, answer
+from sovereign.registry import utcnow
+from sovereign.settings import Home, Settings
+it = policy.load(None, "eea")
+for place in ("this-host", "scaleway:fr-par-2"):
+    home = Home(pathlib.Path("."), Settings(place=place))
+    print(answer(Site(home, it, utcnow()), "egress_closed").state.value)
+"""
 SCRIPT = """\
 set -e
 ip link set lo up
@@ -39,13 +50,17 @@ ip -6 address add 2001:db8::2/64 dev v0 nodad
 ip link set v0 up
 ip link set v1 up
 ours() { "$PYTHON" -m sovereign egress "$@" || echo "exit $?" >&2; }
+tells() { "$PYTHON" tells.py; }
 ours check --json > before.json
+tells > before.told
 ours ruleset | nft --file -
 ours check --json > after.json
 for uid in 0 64001 64002 64003; do python3 sends.py $uid > $uid.txt; done
 ours report --json > report.json
+tells > after.told
 nft add rule inet sovereign_egress output ip daddr 203.0.113.9 accept
 ours check --json > opened.json
+tells > opened.told
 """
 
 
@@ -56,6 +71,7 @@ def test_the_kernel_lets_each_user_out_as_planned_and_tells_who_tried_else(tmp_p
     need(all(map(shutil.which, programs)), "it needs ip and unshare", "apt install iproute2")
     (tmp_path / "egress.yaml").write_text(SAID)
     (tmp_path / "sends.py").write_text(SENDS)
+    (tmp_path / "tells.py").write_text(TELLS)
     done = subprocess.run(
         ["unshare", "--net", "bash", "-c", SCRIPT],
         cwd=tmp_path,
@@ -74,6 +90,8 @@ def test_the_kernel_lets_each_user_out_as_planned_and_tells_who_tried_else(tmp_p
     assert not read["before"]["enforced"]
     assert read["after"] == {"enforced": True, "ruleset": [], "gaps": []}
     assert read["opened"]["ruleset"] == ["- \t\tip daddr 203.0.113.9 accept"]
+    told = {path.stem: path.read_text().split() for path in tmp_path.glob("*.told")}
+    assert told == {"before": ["unknown", "fail"], "after": ["pass"] * 2, "opened": ["fail"] * 2}
     sent = {uid: json.loads((tmp_path / f"{uid}.txt").read_text().lower()) for uid in _UIDS}
     assert sent == _UIDS
     flows = read["report"]["flows"]

@@ -101,7 +101,7 @@ def test_a_service_gets_its_own_openings_and_none_of_the_hosts() -> None:
 def test_what_could_mean_something_else_to_the_firewall_is_refused(wrong: str) -> None:
     """These words end up in a file that root loads."""
     with pytest.raises(SettingsUnreadable):
-        shapes.read_text(f"version: 1\n{wrong}\n".encode(), "egress.yaml")
+        shapes.read_given(Path("egress.yaml"), f"version: 1\n{wrong}\n".encode())
 
 
 def test_a_try_that_no_opening_of_its_unit_covers_is_a_finding() -> None:
