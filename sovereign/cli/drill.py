@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from sovereign.drills.restore import From
 
 app = typer.Typer(
-    help="Drill the live site: canaries, tampering, restoring, killing.", no_args_is_help=True
+    help="Drill the live site: canaries, tampering, restoring, killing, cutting off.",
+    no_args_is_help=True,
 )
 DryFlag = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; do nothing.")]
 SHOWN_MAX = 30
@@ -169,6 +170,39 @@ def kill(
         rows = [(each["process"], each["back_s"]) for each in result.facts["kills"]]
         table(("killed", "ready again after, s"), rows)
         say(f"  {result.facts['answered']} answered, each with both records unless found below")
+    _end(result, as_json=as_json)
+
+
+@app.command()
+def disconnect(
+    for_s: Annotated[
+        int, typer.Option(min=5, max=600, help="Seconds until the kernel lifts the cut.")
+    ] = 60,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Whoever is connected from elsewhere is cut off: do it.")
+    ] = False,
+    dry_run: DryFlag = False,
+    home: HomeOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Cut this host off from every network but loopback for a time, and go on serving."""
+    from sovereign.drills import disconnect as drills
+
+    where = deployed(home)
+    policy = policy_of(where)
+    if dry_run:
+        _give_plan(drills.plan(where, policy, for_s), as_json=as_json)
+        return
+    if not yes:
+        raise BadInput(
+            f"this cuts everybody off for {for_s} s, your own ssh too; nothing was done",
+            accepted="--yes, at a time when that does no harm, with nohup or systemd-run over ssh",
+            next_step="sovereign drill disconnect --dry-run",
+        )
+    result = drills.drill(where, policy, for_s, _progress(as_json=as_json))
+    if not as_json:
+        told = f"{result.facts['cut_s']} s cut off, {result.facts['dropped']} packets dropped"
+        say(f"  {told}, {result.facts['answered while cut off']} requests answered")
     _end(result, as_json=as_json)
 
 

@@ -10,12 +10,12 @@ whether this drill lives on or not.
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from sovereign import fleet
 from sovereign.drills import client
+from sovereign.drills.answered import sizes, without_records
 from sovereign.drills.note import noted
 from sovereign.drills.result import Result, recorded
 from sovereign.drills.trickle import Trickle
@@ -29,7 +29,6 @@ NAME, PURPOSE = "kill", "drill-kill"
 BACK_WITHIN_S = 240.0
 BETWEEN = 3
 """So many requests are answered before, between and after."""
-PUBLISHED_WITHIN_S, POLL_S = 15.0, 0.25
 
 
 def plan(home: Home, policy: Policy) -> dict[str, Any]:
@@ -63,7 +62,7 @@ def drill(home: Home, policy: Policy, say: Callable[[str], None]) -> Result:
             )
         secret = client.make_keys(home, note, PURPOSE, ("none",))["none"]
         client.wait_until_known(home, {"none": secret})
-        before = _sizes(home)
+        before = sizes(home)
         with Trickle(home.settings.gateway, secret, model) as trickle:
             trickle.more(BETWEEN, BACK_WITHIN_S)
             kills = [_killed(result, home, name, trickle, say) for name in CHILDREN]
@@ -97,40 +96,3 @@ def _killed(
     if not trickle.more(BETWEEN, BACK_WITHIN_S):
         result.findings.append(f"nothing was answered after {name} came back")
     return {"process": name, "back_s": round(back_s, 1)}
-
-
-def _sizes(home: Home) -> dict[str, int]:
-    return {each.origin: fleet.size_of(each) or 0 for each in fleet.members(home)}
-
-
-def without_records(
-    home: Home, before: dict[str, int], answered: Iterable[str]
-) -> list[tuple[str, str]]:
-    """The requests that were answered and lack a record, with what is lacking.
-
-    Args:
-        before: how long each log was before; what is older is not looked at.
-    """
-    deadline = time.monotonic() + PUBLISHED_WITHIN_S
-    wanted = list(answered)
-    while True:
-        lacking = _lacking(home, before, wanted)
-        if not lacking or time.monotonic() > deadline:
-            return lacking
-        time.sleep(POLL_S)
-
-
-def _lacking(home: Home, before: dict[str, int], answered: list[str]) -> list[tuple[str, str]]:
-    decided: set[str] = set()
-    ended: set[str] = set()
-    for member in fleet.members(home):
-        if (member.writer, member.stream) != ("gateway", "event"):
-            continue
-        end = fleet.size_of(member) or 0
-        for index, entry in fleet.records(member, before.get(member.origin, 0), end):
-            if entry["type"] == "decision":
-                decided.add(f"{member.origin}#{index}")
-            elif entry["type"] == "completion" and entry["outcome"] == "answered":
-                ended.add(f"{member.origin}#{entry['decision']}")
-    lack = {"has no decision on record": decided, "has no completion on record": ended}
-    return [(name, what) for name in answered for what, there in lack.items() if name not in there]

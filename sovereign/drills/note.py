@@ -20,6 +20,7 @@ import msgspec
 
 from sovereign.audit.disk import RealDisk
 from sovereign.audit.trail import Trail
+from sovereign.drills import cut
 from sovereign.drills.result import Result, recorded
 from sovereign.errors import DrillRunning, NotDeployed, UnknownName
 from sovereign.keystore import Keystore
@@ -29,7 +30,7 @@ from sovereign.supervisor.deployment import operator_trail
 
 
 class Note(msgspec.Struct):
-    """What there is to undo: keys to revoke, folders to remove."""
+    """What there is to undo: keys to revoke, folders to remove, a cut from the network to lift."""
 
     drill: str
     started_at: datetime
@@ -37,6 +38,7 @@ class Note(msgspec.Struct):
     policy: str
     keys: list[str] = []
     folders: list[str] = []
+    cut: bool = False
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -64,20 +66,25 @@ class Noted:
     """The note of the drill that runs now. Each entry is durable before what it undoes is done."""
 
     def __init__(self, home: Home, drill: str, policy: str) -> None:
-        self._home = home
+        self.home = home
         self.note = Note(drill, utcnow(), os.getpid(), policy)
         _write(home, self.note)
 
     def key(self, key_id: str) -> None:
         """A key of this id is about to be made."""
         self.note.keys.append(key_id)
-        _write(self._home, self.note)
+        _write(self.home, self.note)
+
+    def cut(self) -> None:
+        """This host is about to be cut off; the kernel ends that by itself, and leaves a table."""
+        self.note.cut = True
+        _write(self.home, self.note)
 
     def folder(self, name: str) -> Path:
         """An empty folder of the drill's own, made now and removed at the end."""
-        path = folder(self._home) / name
+        path = folder(self.home) / name
         self.note.folders.append(str(path))
-        _write(self._home, self.note)
+        _write(self.home, self.note)
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(mode=0o700)
         return path
@@ -133,6 +140,8 @@ def _undo(home: Home) -> Note | None:
     for path in map(Path, left.folders):
         if path.parent == folder(home):
             shutil.rmtree(path, ignore_errors=True)
+    if left.cut:
+        cut.lift()
     if left.keys:
         with operator_trail(home) as log:
             _revoke(home, left.keys, log)

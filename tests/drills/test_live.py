@@ -34,7 +34,7 @@ def drills(site: Site) -> list[tuple[str, str]]:
 
 def test_no_dry_run_makes_a_key_or_a_record(site: Site) -> None:
     """Whoever only wants to know must not have to explain a record."""
-    for words in (("canary",), ("tamper",), ("restore",), ("kill",), ("clock",)):
+    for words in (("canary",), ("tamper",), ("restore",), ("kill",), ("disconnect",), ("clock",)):
         planned = site.asked("drill", *words, "--dry-run")
         assert (planned["dry_run"], planned["drill"]) == (True, words[0])
     planned = site.asked("drill", "canary", "--dry-run")
@@ -44,10 +44,11 @@ def test_no_dry_run_makes_a_key_or_a_record(site: Site) -> None:
     assert drills(site) == []
 
 
-def test_killing_asks_first(site: Site) -> None:
-    """It cuts off requests of others, so nobody does it by a typing error."""
+@pytest.mark.parametrize("drill", ["kill", "disconnect"])
+def test_what_cuts_others_off_asks_first(site: Site, drill: str) -> None:
+    """Nobody ends requests of others, or the network of a host, by a typing error."""
     pids = [site.pid(name) for name in ("engine", "gateway", "controller")]
-    code, said = site.run("drill", "kill")
+    code, said = site.run("drill", drill)
     assert code == 2
     assert "--yes" in said
     assert [site.pid(name) for name in ("engine", "gateway", "controller")] == pids
