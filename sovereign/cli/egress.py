@@ -9,7 +9,7 @@ import typer
 
 from sovereign.cli.output import HomeOption, JsonFlag, give, home_of, policy_of, say, table
 from sovereign.egress import declared, firewall, flows, pins, ruleset, shapes, site
-from sovereign.egress.plan import Opening
+from sovereign.egress.plan import Gap, Opening
 from sovereign.egress.site import Site
 from sovereign.policy import Policy
 from sovereign.registry import utcnow
@@ -36,23 +36,24 @@ def plan_(
 ) -> None:
     """What would be opened, and what not and why. Exit 1 when something is refused, 3 on a gap."""
     asked = _asked(home, destinations)
-    opened = [_opening(each) for each in asked.plan.openings]
-    gaps = [
-        {"dependency": g.dependency, "to": g.to, "why": g.why, "rule": g.rule, "found": g.found}
-        for g in asked.plan.gaps
-    ]
+    opened, why = [_opening(each) for each in asked.plan.openings], {g.why for g in asked.plan.gaps}
     if as_json:
-        units = ruleset.drop_ins(asked.plan, asked.users)
-        give({"openings": opened, "gaps": gaps, "ruleset": asked.text, "drop_ins": units})
+        give({"openings": opened, **_text(asked)})
     else:
         columns = ("unit", "dependency", "to", "name")
         table(columns, [[row[name] for name in columns] for row in opened])
-        for gap in gaps:
-            say(f"{gap['why']:<12}{gap['dependency']} {gap['to']} {gap['rule']}".rstrip())
+        for gap in asked.plan.gaps:
+            say(f"{gap.why:<12}{gap.dependency} {gap.to} {gap.rule}".rstrip())
         if not asked.users:
             say("services run as one user here: each may use what any of them may")
-    why = {gap.why for gap in asked.plan.gaps}
     raise typer.Exit(1 if "refused" in why else 3 if why else 0)
+
+
+def _text(asked: Site) -> dict[str, object]:
+    """What a host is given, and what is declared and left out of it."""
+    units = ruleset.drop_ins(asked.plan, asked.users)
+    gaps = [{name: getattr(gap, name) for name in Gap.__slots__} for gap in asked.plan.gaps]
+    return {"gaps": gaps, "ruleset": asked.text, "drop_ins": units}
 
 
 def _opening(each: Opening) -> dict[str, str]:
@@ -66,8 +67,7 @@ def ruleset_(
     """The table for `nft --file`, of what the plan opens. Nothing is loaded."""
     asked = _asked(home, destinations)
     if as_json:
-        units = ruleset.drop_ins(asked.plan, asked.users)
-        give({"ruleset": asked.text, "drop_ins": units})
+        give(_text(asked))
     else:
         say(asked.text.rstrip())
 

@@ -21,6 +21,8 @@ from sovereign.errors import FirewallUnreadable
 TAKES_AT_MOST_S = 20.0
 NET_ADMIN = 12
 """CAP_NET_ADMIN, as capabilities(7) numbers it."""
+PROTOCOLS = {"6": "tcp", "17": "udp"}
+"""What nft prints for these where the host has no /etc/protocols, as a minimal Debian has not."""
 PROGRAMS = {"nft": "nftables", "unshare": "util-linux"}
 _ELSEWHERE = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
 _LOAD_AND_LIST = 'nft --file - && nft --stateless --terse list table inet "$1"'
@@ -157,8 +159,6 @@ def _tries(one: dict[str, Any]) -> Iterator[Try]:
         kept = entry["elem"]
         uid, *rest = kept["val"]["concat"]
         packets = kept.get("counter", {}).get("packets", 0)
-        if one["name"] == OTHER:
-            yield Try(int(uid), "", str(rest[0]), 0, packets)
-        else:
-            address, protocol, port = rest
-            yield Try(int(uid), str(address), str(protocol), int(port), packets)
+        address, protocol, port = rest if one["name"] != OTHER else ("", rest[0], 0)
+        named = PROTOCOLS.get(str(protocol), str(protocol))
+        yield Try(int(uid), str(address), named, int(port), packets)

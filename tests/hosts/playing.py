@@ -39,7 +39,14 @@ SITE: dict[str, Any] = {
     ],
     "gateway_clients": [f"{NET}.0/24"],
     "egress_allowed": [
-        {"dependency": "debian-packages", "address": f"{GATE}/32", "port": PROXY_PORT}
+        {"dependency": "debian-packages", "address": f"{GATE}/32", "port": PROXY_PORT},
+        {
+            "dependency": "time-netnod",
+            "address": f"{GATE}/32",
+            "port": 123,
+            "protocol": "udp",
+            "unit": "controller",
+        },
     ],
 }
 """What a site says beside its stack: where it listens, where it stands, where its mirror is."""

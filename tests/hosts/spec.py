@@ -53,32 +53,49 @@ def _is_setting(line: str) -> bool:
 
 
 def opens_exactly_what_is_declared(seen: Seen, policy: Policy) -> None:
-    """The loaded ruleset and the declared destinations are the same set, both ways."""
+    """The loaded ruleset and the declared destinations are the same set, both ways, by user."""
     allowed = set(allowed_dependencies(policy, datetime.now(UTC)))
     declared = {
-        (to["dependency"], to["address"], to.get("protocol", "tcp"), to["port"])
+        (to.get("unit", "host"), to["dependency"], to["address"], to.get("protocol", "tcp"), port)
         for to in SITE["egress_allowed"]
+        for port in (to["port"],)
         if to["dependency"] in allowed
     }
-    chain, rules = _egress(seen)
-    assert chain["policy"] == "drop"
-    opened = {_destination(rule) for rule in rules if rule.get("comment", "").startswith("to ")}
+    chains = _egress(seen)
+    assert {chain: told for chain, (told, _) in chains.items() if told} == {"output": "drop"}
+    opened = {
+        ("host" if chain == "output" else chain, *_destination(rule))
+        for chain, (_, rules) in chains.items()
+        for rule in rules
+        if rule.get("comment", "").startswith("to ")
+    }
     assert opened == declared
-    others = {rule.get("comment") for rule in rules} - {f"to {name}" for name, *_ in declared}
-    assert others == {
+    others = [rule.get("comment", "") for rule in chains["output"][1]]
+    assert {each for each in others if not each.startswith("to ")} == {
         "answers",
         "this host itself",
         "ssh, whatever is known of the connection",
         "neighbours",
-        "dropped",
+        "an address of its own",
+        *USERS,
+        "",  # whoever is left goes where all is dropped
     }
+    for chain in (*USERS, "output"):
+        assert chains[chain][1][-1]["expr"] == [{"goto": {"target": "refuse"}}], chain
 
 
-def _egress(seen: Seen) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+USERS = ("engine", "gateway", "controller")
+
+
+def _egress(seen: Seen) -> dict[str, tuple[str, list[dict[str, Any]]]]:
+    """By chain: its policy, if it is a base chain, and its rules."""
     listed = json.loads(seen.check_output("nft --json list table inet sovereign_egress"))
     found = listed["nftables"]
-    (chain,) = [entry["chain"] for entry in found if "chain" in entry]
-    return chain, [entry["rule"] for entry in found if "rule" in entry]
+    rules = [entry["rule"] for entry in found if "rule" in entry]
+    return {
+        chain["name"]: (chain.get("policy", ""), [r for r in rules if r["chain"] == chain["name"]])
+        for chain in (entry["chain"] for entry in found if "chain" in entry)
+    }
 
 
 def _destination(rule: dict[str, Any]) -> tuple[str, str, str, int]:
@@ -129,7 +146,10 @@ def is_shut_in_a_sandbox(seen: Seen, policy: Policy) -> None:
     may_meet = {
         "sovereign-engine": {"127.0.0.0/8", "::1/128"},
         "sovereign-gateway": {"127.0.0.0/8", "::1/128", *SITE["gateway_clients"]},
-        "sovereign-controller": {"127.0.0.0/8", "::1/128", f"{_gateway_address(seen)}/32"},
+        "sovereign-controller": {
+            *("127.0.0.0/8", "::1/128", f"{_gateway_address(seen)}/32"),
+            *(to["address"] for to in SITE["egress_allowed"] if to.get("unit") == "controller"),
+        },
     }
     for unit in SERVICES:
         has = _properties(seen, unit)

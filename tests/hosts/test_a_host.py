@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,13 @@ def test_what_is_not_declared_cannot_be_reached(lab: Lab, configured: Configured
         assert _reaches(configured.host.run(f"{connect} {PROXY_PORT}"))
         assert not _reaches(configured.host.run(f"{connect} {other}"))
         assert _dropped(configured.host) > before
+        engine = f"runuser -u sovereign-engine -- {connect}"
+        assert not _reaches(configured.host.run(f"{engine} {PROXY_PORT}")), "that is the host's"
+        tried = {(f["unit"], f["to"], f["outcome"]) for f in _undeclared(configured.host)}
+        assert {
+            ("host", f"{GATE}:{other}/tcp", "dropped"),
+            ("engine", f"{GATE}:{PROXY_PORT}/tcp", "dropped"),
+        } <= tried
     finally:
         listener.terminate()
         listener.wait(timeout=10)
@@ -183,6 +191,14 @@ _CONNECT = (
 
 def _reaches(done: subprocess.CompletedProcess[str]) -> bool:
     return done.returncode == 0
+
+
+def _undeclared(host: Host) -> list[dict[str, str]]:
+    """What the host itself says was tried and never declared."""
+    done = host.run("sovereign egress report --json")
+    assert done.returncode == 1, done.stdout + done.stderr
+    flows: list[dict[str, str]] = json.loads(done.stdout)["flows"]
+    return [each for each in flows if each["verdict"] == "seen-and-undeclared"]
 
 
 def _dropped(host: Host) -> int:
@@ -233,6 +249,38 @@ def test_a_running_ruleset_is_not_replaced_without_consent(
     assert run.exit_code == 1
     assert "egress_replace_running=true" in run.output
     assert "192.0.2.5" not in configured.host.read("nft list table inet sovereign_egress")
+
+
+def test_a_host_that_is_cut_off_from_everybody_goes_on_serving_and_comes_back(
+    lab: Lab, configured: Configured
+) -> None:
+    """Offline operation is a promise until somebody pulls the cable; the kernel puts it back."""
+    host, said = configured.host, "/run/disconnect.json"
+    ssh = (sys.executable, "-c", _CONNECT, host.address, "22")
+    drill = f"sovereign drill disconnect --for-s {_CUT_S} --yes --json"
+    host.read(f"systemd-run --quiet --unit=disconnect -p StandardOutput=file:{said} {drill}")
+    assert _until(lambda: not _reaches(lab.call(*ssh))), "it was never cut off"
+    assert _until(lambda: _reaches(lab.call(*ssh))), "it stayed cut off"
+    assert _until(lambda: host.run("systemctl is-active disconnect").returncode != 0)
+    told = json.loads(host.read(f"cat {said}"))
+    assert (told["verdict"], told["findings"], told["unknown"]) == ("pass", [], [])
+    assert told["cut_s"] >= _CUT_S
+    assert min(told["dropped"], told["answered while cut off"]) > 0
+    assert host.run("nft list table inet sovereign_drill_cut").returncode != 0
+    assert host.run("sovereign egress check").returncode == 0, "its own rules are as they were"
+
+
+_CUT_S = 10
+
+
+def _until(true: Callable[[], bool], within_s: float = 90) -> bool:
+    """False when it was not true in time."""
+    deadline = time.monotonic() + within_s
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.3)
+    return True
 
 
 def test_it_serves_again_after_a_reboot(lab: Lab, configured: Configured) -> None:
