@@ -4,7 +4,8 @@ Nothing typed here is recorded as text: codes, numbers, times, digests and file 
 change is one record in `operator/evidence`, written while that log is held, so two people cannot
 say contradicting things at once.
 
-Exit 1 of `clock` and `list`: a duty of an open incident is late. 3: not every record could be read.
+Exit 1 of `clock` and `list`: a duty of an open incident is late. 3: not every record could be read,
+or this clock is behind what was recorded.
 """
 
 from collections.abc import Callable
@@ -237,13 +238,14 @@ def list_(
     home: HomeOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Incidents and the duty of each that runs out first: 1 when one is late, 3 with gaps."""
+    """Incidents and the duty of each that runs out first: 1 when one is late, 3 in doubt."""
     where, now = deployed(home), utcnow()
     policy, known = policy_of(where), Ledger(where).look()
+    doubts = known.doubts(now)
     wanted = [each for each in known.incidents.values() if everything or each.is_open]
     rows = [shown.Row(each, _duties(policy, each, now)) for each in wanted]
-    shown.listed(rows, known.gaps, now, as_json=as_json)
-    raise typer.Exit(shown.exit_code(rows, known.gaps))
+    shown.listed(rows, doubts, now, as_json=as_json)
+    raise typer.Exit(shown.exit_code(rows, doubts))
 
 
 @app.command()
@@ -251,9 +253,10 @@ def show(incident: IncidentArgument, home: HomeOption = None, as_json: JsonFlag 
     """Everything that is recorded of an incident, in the order in which it was said."""
     where, now = deployed(home), utcnow()
     policy, known = policy_of(where), Ledger(where).look()
+    doubts = known.doubts(now)
     found = known.named(incident)
-    shown.whole(found, _duties(policy, found, now), known.gaps, now, as_json=as_json)
-    raise typer.Exit(3 if known.gaps else 0)
+    shown.whole(found, _duties(policy, found, now), doubts, now, as_json=as_json)
+    raise typer.Exit(3 if doubts else 0)
 
 
 @app.command()
@@ -262,15 +265,16 @@ def clock(
     home: HomeOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Each duty, when it runs out, and how it stands: 1 when one is late, 3 with gaps."""
+    """Each duty, when it runs out, and how it stands: 1 when one is late, 3 in doubt."""
     where, now = deployed(home), utcnow()
     policy, known = policy_of(where), Ledger(where).look()
+    doubts = known.doubts(now)
     wanted = [known.named(incident)] if incident else list(known.incidents.values())
     rows = [
         shown.Row(each, _duties(policy, each, now)) for each in wanted if incident or each.is_open
     ]
-    shown.clocks(rows, known.gaps, policy.audit.incidents.warn_hours, now, as_json=as_json)
-    raise typer.Exit(shown.exit_code(rows, known.gaps))
+    shown.clocks(rows, doubts, policy.audit.incidents.warn_hours, now, as_json=as_json)
+    raise typer.Exit(shown.exit_code(rows, doubts))
 
 
 @app.command()
@@ -296,7 +300,7 @@ def report(
         say(made.text.rstrip("\n"))
     else:
         facts({"written to": out, "blanks": len(made.blanks)})
-    raise typer.Exit(3 if made.blanks or known.gaps else 0)
+    raise typer.Exit(3 if made.blanks or known.doubts(now) else 0)
 
 
 def _duties(policy: Policy, incident: Incident, now: datetime) -> shown.Duties:

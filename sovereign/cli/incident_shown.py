@@ -34,7 +34,7 @@ class Row:
 
 
 def exit_code(rows: Iterable[Row], gaps: Sequence[str]) -> int:
-    """1 when anything is late, 3 when not everything could be read, else 0."""
+    """1 when anything is late, 3 when there is a doubt about what is shown, else 0."""
     return 1 if any(row.is_late for row in rows) else 3 if gaps else 0
 
 
@@ -219,7 +219,7 @@ def _duty_facts(duty: Duty, now: datetime, warn_hours: Sequence[int]) -> dict[st
 
 def _tell_gaps(gaps: Sequence[str]) -> None:
     if gaps:
-        say(f"not every record can be read, so this may not be all: {', '.join(gaps[:5])}")
+        say(f"this may not be all, or not so: {', '.join(gaps[-5:])}")
         say("  next     sovereign audit verify")
 
 

@@ -9,7 +9,7 @@ are named in `gaps`: what is known then may not be all, and whoever shows it say
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -26,18 +26,32 @@ SHUT, FREED = "quarantine", "release"
 READ = {OPERATORS: TYPES, CONTROLLERS: (OPENED, SHUT, FREED)}
 """Which types are read of which log."""
 LISTED_MAX = 20
+CLOCK_SLACK = timedelta(seconds=60)
+"""So far two clocks of a site may be apart, and a clock may be put right, without a word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """Every incident by its id, oldest first; since when endpoints are shut; and what is missing.
 
-    `shut` has the first `quarantine` record of each endpoint and code since its last release.
+    `shut` has the first `quarantine` record of each endpoint and code since its last release;
+    `newest` is when the last of the records that were read was written.
     """
 
     incidents: Mapping[str, Incident]
     shut: Mapping[tuple[str, str], Entry]
     gaps: tuple[str, ...] = ()
+    newest: datetime | None = None
+
+    def doubts(self, now: datetime) -> tuple[str, ...]:
+        """Why an answer given at `now` may be wrong: gaps, and a clock that was moved back.
+
+        What was recorded cannot be in the future. Where it is, no time left can be believed.
+        """
+        if self.newest is None or self.newest <= now + CLOCK_SLACK:
+            return self.gaps
+        behind = int((self.newest - now).total_seconds())
+        return (*self.gaps, f"this clock is {behind} s behind the newest record")
 
     def named(self, name: str) -> Incident:
         """The incident of that id.
@@ -85,7 +99,8 @@ class Ledger:
         theirs, ours = self._entries[CONTROLLERS], self._entries[OPERATORS]
         openings = [each for each in (*theirs, *ours) if each.fields["type"] == OPENED]
         others = [each for each in ours if each.fields["type"] != OPENED]
-        return Known(replayed(openings, others), shut_since(theirs), tuple(self._gaps))
+        newest = max((each.at for each in (*theirs, *ours)), default=None)
+        return Known(replayed(openings, others), shut_since(theirs), tuple(self._gaps), newest)
 
     def _read(self, member: fleet.Member, types: tuple[str, ...]) -> Iterator[Entry]:
         size, start = fleet.size_of(member) or 0, self._next.get(member.origin, 0)

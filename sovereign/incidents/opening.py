@@ -123,7 +123,8 @@ class Opening:
 
     def _findings(self, now: datetime) -> frozenset[Finding]:
         """Those that stood at two looks, a minute apart: a log that is being restored is none."""
-        if self._logs_due is not None and now < self._logs_due:
+        due = self._logs_due
+        if due is not None and due - LOOK_AT_LOGS_EVERY <= now < due:  # not so: it was moved back
             return frozenset()
         self._logs_due = now + LOOK_AT_LOGS_EVERY
         before, self._doubts = self._doubts, frozenset(looked_at(self._home))
