@@ -1,5 +1,6 @@
 """`sovereign controller …`: what the next round would change, and who looks after the site."""
 
+from dataclasses import asdict
 from typing import Any
 
 import typer
@@ -54,6 +55,27 @@ def plan(home: HomeOption = None, as_json: JsonFlag = False) -> None:
         for name in made.waiting:
             say(f"  {name} looks well; it opens after {looks[name].needed} good looks in a row")
     raise typer.Exit(1 if shut else 0)
+
+
+@app.command()
+def host(home: HomeOption = None, as_json: JsonFlag = False) -> None:
+    """What this host says of itself: disk, clock, swap, core dumps, GPUs. Read-only.
+
+    Judged by `host` of rules/audit.yaml. Exit 1 when one is not as it must be, 3 when one could
+    not be seen: a host that shows no GPU has none, or one that nobody sees.
+    """
+    from sovereign.observations import judge as judging
+    from sovereign.observations import seen
+
+    where = home_of(home)
+    judged = judging.judge(policy_of(where).audit.host, seen.look(where))
+    verdicts = {each.verdict for each in judged}
+    if as_json:
+        give([asdict(each) for each in judged])
+    else:
+        columns = ("what", "verdict", "found", "accepted")
+        table(columns, [[getattr(each, name) for name in columns] for each in judged])
+    raise typer.Exit(1 if "fail" in verdicts else 3 if "unknown" in verdicts else 0)
 
 
 def _shown(made: Plan) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from sovereign import dated
 from sovereign.drills import processes
 from sovereign.drills.processes import Process
 from sovereign.drills.seek import PART_BYTES, Find, Seeker
+from sovereign.observations.dumps import could_dump
 from sovereign.settings import Home
 
 GREAT_BYTES = 256 << 20
@@ -267,7 +268,7 @@ def dumps(there: list[Process]) -> Looked:
     looked = Looked("core dumps")
     for process in there:
         try:
-            why = processes.could_dump(process.pid)
+            why = could_dump(process.pid)
         except (FileNotFoundError, ProcessLookupError):
             continue
         except (OSError, ValueError, StopIteration) as error:

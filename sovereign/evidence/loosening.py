@@ -26,6 +26,7 @@ FOREVER_DAYS = 10**6
 _SERVES = ("no", "acknowledge", "yes")
 _SMALLER_IS_STRICTER = (
     *("publish_within_s", "attestation_valid_s", "witnesses.max_age_s", "timestamps.max_age_s"),
+    *("host.disk_used_max_percent", "host.clock_error_max_ms", "host.gpu_ecc_errors_max"),
     *("changes.exception_max_days", "holds.max_days", "holds.records_max"),
     "acknowledging.max_days",
 )

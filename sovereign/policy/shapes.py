@@ -705,6 +705,18 @@ class Incidents(Shape, frozen=True):
         _refuse_doubles("fact", [f"{each.what} {each.id}" for each in self.facts])
 
 
+class HostRules(Shape, frozen=True):
+    """What a host may say of itself. `clock_error_max_ms` is held against the kernel's own bound on
+    how wrong its clock may be; GPU errors are those that could not be corrected."""
+
+    disk_used_max_percent: Annotated[int, Meta(ge=1, le=99)] = 85
+    clock_error_max_ms: Annotated[int, Meta(ge=1, le=60_000)] = 1000
+    gpu_ecc_errors_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    because: str = ""
+    source: str = ""
+    decided: str = ""
+
+
 class AuditFile(Shape, frozen=True):
     """rules/audit.yaml."""
 
@@ -716,6 +728,7 @@ class AuditFile(Shape, frozen=True):
     reading: Reading = field(default_factory=Reading)
     changes: Changes = field(default_factory=Changes)
     incidents: Incidents = field(default_factory=Incidents)
+    host: HostRules = field(default_factory=HostRules)
     because: str = ""
     source: str = ""
     decided: str = ""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sovereign.drills import processes
+from sovereign.observations.dumps import could_dump
 
 SLEEPS = "import time; time.sleep(60)"
 
@@ -53,7 +54,7 @@ def test_a_core_dump_is_impossible_or_why_it_is_not(
     tmp_path: Path, pattern: str, limits: str, filter_: str, dumps: bool
 ) -> None:
     """A limit of 0 looks like an answer, and is none where the kernel pipes (core(5))."""
-    why = processes.could_dump(7, proc_of(tmp_path, pattern, limits, filter_))
+    why = could_dump(7, proc_of(tmp_path, pattern, limits, filter_))
     assert bool(why) is dumps, why
 
 
@@ -61,7 +62,7 @@ def test_a_real_process_is_read_as_the_kernel_shows_it(sleeper: subprocess.Popen
     """The layout of /proc is the kernel's, not our tests'."""
     pattern = Path("/proc/sys/kernel/core_pattern").read_text()
     if not pattern.startswith("|"):
-        assert processes.could_dump(sleeper.pid) == ""
+        assert could_dump(sleeper.pid) == ""
     assert processes.owner_of(sleeper.pid) == os.geteuid()
     assert processes.environment_of(sleeper.pid, "PATH") == os.environ.get("PATH", "")
     assert set(processes.outputs(sleeper.pid)) == {"standard output", "standard error"}
