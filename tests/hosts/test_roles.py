@@ -101,8 +101,9 @@ def test_a_policy_that_does_not_bound_the_journal_configures_nothing(
     """`MaxRetentionSec=0` means for ever to journald, and nothing at all to a lawyer."""
     copy = Path(shutil.copytree(CHECKOUT / "policies", tmp_path / "policies"))
     path = copy / "rules/retention.yaml"
-    assert path.read_text().count("max_days: 30\n") == 1
-    path.write_text(path.read_text().replace("max_days: 30\n", f"max_days: {bound}\n"))
+    bounded = "  - id: process-log\n    min_days: 0\n    max_days: {}\n"
+    assert path.read_text().count(bounded.format(30)) == 1
+    path.write_text(path.read_text().replace(bounded.format(30), bounded.format(bound)))
     with pytest.raises(PolicyUnreadable):
         variables.of_policy(policies.load(copy, "eea"), NOW)
 
