@@ -4,13 +4,13 @@ import re
 import sys
 import time
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from sovereign import catalogue
-from sovereign.audit.trail import Trail
 from sovereign.cli.audit_args import deployed
 from sovereign.cli.output import HomeOption, JsonFlag, facts, give, home_of, policy_of, say, table
 from sovereign.engines.digest import manifest, model_digest
@@ -88,8 +88,8 @@ def fetch(
             {**_said(model.id, named), "bytes": size, "record": None, "path": ""}, as_json=as_json
         )
         return
-    with operator_trail(where, ("evidence",)) as trail:
-        done = fetching.fetch(where, policy, wish, named, trail=trail, told=_Progress())
+    opening = partial(operator_trail, where, ("evidence",))
+    done = fetching.fetch(where, policy, wish, named, opening=opening, told=_Progress())
     weights = done.path / named.only_gguf.name if named.only_gguf else done.path
     said = {
         **_said(model.id, named),
@@ -142,8 +142,7 @@ def prune(
     if dry_run or not found:
         rows = [{**_named(each), "bytes": each.bytes, "record": None} for each in found]
     else:
-        with operator_trail(where, ("evidence",)) as trail:
-            rows = [_removed(where, policy, each, trail) for each in found]
+        rows = [_removed(where, policy, each) for each in found]
     if as_json:
         give({"dry_run": dry_run, "sets": rows})
         return
@@ -190,9 +189,9 @@ def _tell(said: dict[str, Any], *, as_json: bool) -> None:
         say(f"next: make deploy MODEL={said['model']} WEIGHTS={said['path']}")
 
 
-def _removed(home: Home, policy: Policy, each: store.Stored, trail: Trail) -> dict[str, Any]:
+def _removed(home: Home, policy: Policy, each: store.Stored) -> dict[str, Any]:
     size = each.bytes
-    name = pruning.remove(home, policy, each, trail)
+    name = pruning.remove(home, policy, each, partial(operator_trail, home, ("evidence",)))
     return {**_named(each), "bytes": size, "record": name}
 
 

@@ -20,7 +20,7 @@ import fcntl
 import http.client
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -48,6 +48,7 @@ SPARE_BYTES = 64 * 1024 * 1024
 """What is left free on the disk, for everything else on it."""
 RECORD_TIMEOUT_S = 30.0
 _OURS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+Opening = Callable[[], AbstractContextManager[Trail]]
 Told = Callable[[str, int, int | None], None]
 """Name of a file, bytes of it that are here, and its size when somebody says it."""
 
@@ -147,9 +148,12 @@ def size(source: Source, manifest: Manifest) -> int:
 
 
 def fetch(
-    home: Home, policy: Policy, wish: Wish, manifest: Manifest, *, trail: Trail, told: Told
+    home: Home, policy: Policy, wish: Wish, manifest: Manifest, *, opening: Opening, told: Told
 ) -> Fetched:
     """Steps 3 to 6, for a manifest that `read` gave. A set that is there is only looked at.
+
+    `opening` opens the log, which is locked meanwhile: for the moment of the record, not for the
+    hours before.
 
     Raises:
         WeightsDiffer: a file is not the one that the manifest names. It is not kept.
@@ -176,7 +180,8 @@ def fetch(
             raise
         taken = sum((coming / each.name).stat().st_size for each in manifest.entries)
         _synced(coming, manifest)
-        recorded = _record(trail, policy, wish, manifest, template, taken)
+        with opening() as trail:
+            recorded = _record(trail, policy, wish, manifest, template, taken)
         _publish(coming, path)
     return Fetched(manifest, path, recorded)
 

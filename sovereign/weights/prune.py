@@ -15,10 +15,10 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sovereign.audit.trail import Trail
 from sovereign.policy import Policy
 from sovereign.settings import Home
 from sovereign.weights import store
+from sovereign.weights.fetch import Opening
 from sovereign.weights.store import Stored
 
 GOING = ".going"
@@ -43,15 +43,15 @@ def _is_used(path: str, used: Iterable[str]) -> bool:
     return any(each == path or each.startswith(f"{path}/") for each in used)
 
 
-def remove(home: Home, policy: Policy, each: Stored, trail: Trail) -> str:
+def remove(home: Home, policy: Policy, each: Stored, opening: Opening) -> str:
     """Remove a set that `unused` gave; return the name of the record.
 
     Raises:
         LogUnwritable: it could not be recorded, and is still there.
     """
-    recorded = trail.record(
-        "weights-removed", model=each.model, digest=each.digest, policy=policy.digest
-    ).result(RECORD_TIMEOUT_S)
+    said = {"model": each.model, "digest": each.digest, "policy": policy.digest}
+    with opening() as trail:
+        recorded = trail.record("weights-removed", **said).result(RECORD_TIMEOUT_S)
     going = store.folder_of(home) / GOING
     going.mkdir(exist_ok=True)
     each.path.rename(going / each.path.name)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 from sovereign.engines import digest
 from tests.gateway.certificates import Files
@@ -57,13 +57,18 @@ def pin_of(folder: Path) -> str:
 
 @dataclass
 class Ways:
-    """How a mirror behaves. `breaks` are the lengths after which its answers break off, in turn."""
+    """How a mirror behaves.
+
+    `breaks` are the lengths after which its answers break off, in turn; with `waits` it stands
+    still in the middle of the tensors until that is set.
+    """
 
     breaks: list[int] = field(default_factory=list)
     ranges: bool = True
     lengths: bool = True
     redirect: str = ""
     endless: bool = False
+    waits: Event | None = None
     asked: list[tuple[str, str, str]] = field(default_factory=list)
 
 
@@ -118,6 +123,10 @@ def mirror(root: Path, ways: Ways, certificate: Files | None = None) -> Iterator
                     for _ in range(200):
                         self.wfile.write(bytes(1024 * 1024))
             cut = ways.breaks.pop(0) if ways.breaks and len(part) > 100_000 else len(part)
+            if ways.waits is not None and len(part) > 100_000:
+                self.wfile.write(part[:100_000])
+                ways.waits.wait(60)
+                part, cut = part[100_000:], cut - 100_000
             self.wfile.write(part[:cut])
             self.close_connection = self.close_connection or cut < len(part)
 

@@ -5,7 +5,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -300,6 +304,46 @@ def test_a_mirror_that_never_ends_leaves_room_on_a_real_disk(
     assert (sets(site), records(site)) == ([], [])
 
 
+def test_a_killed_run_is_continued_and_two_at_once_are_refused(
+    site: Path, run: Run, set_: Path
+) -> None:
+    """A night's download is not lost to a reboot, and nobody writes into what another one reads."""
+    ways, part = Ways(waits=Event()), store.coming_of(settings.load(site), pin_of(set_))
+    with mirror(set_.parent, ways) as url:
+        declare(site, url)
+        asked = words(f"{url}/mine", pin_of(set_))
+        it = subprocess.Popen(
+            [sys.executable, "-m", "sovereign", *asked],
+            env=os.environ | {"SOVEREIGN_HOME": str(site)},
+        )
+        try:
+            until(lambda: size_of(part / f"{TENSORS}.part") == 100_000)
+            done = run(*asked)
+            assert (done.code, done.error) == (3, "weights-unfetched")
+            assert "another run" in done.err
+            with operator_trail(settings.load(site), ("evidence",)):
+                pass  # others of this machine record things all night
+        finally:
+            it.kill()
+            it.wait(30)
+        ways.waits.set()
+        assert (sets(site), size_of(part / f"{TENSORS}.part")) == ([], 100_000)
+        ways.asked.clear()
+        assert run(*asked).code == 0
+    assert ("GET", f"/mine/{TENSORS}", "bytes=100000-") in ways.asked
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def until(true: Callable[[], bool], within_s: float = 60.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_crash_between_the_record_and_the_name_is_made_good_by_the_next_run(
     site: Path, run: Run, set_: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,8 +363,8 @@ def fetched_by_hand(site: Path, folder: Path) -> None:
     source = fetch.source_of(home, policy, str(folder), now)
     wish = fetch.Wish(policy.models[MODEL], source, pin_of(folder))
     named = fetch.read(home, policy, wish, now)
-    with operator_trail(home, ("evidence",)) as trail:
-        fetch.fetch(home, policy, wish, named, trail=trail, told=lambda *_: None)
+    opening = partial(operator_trail, home, ("evidence",))
+    fetch.fetch(home, policy, wish, named, opening=opening, told=lambda *_: None)
 
 
 def test_a_set_that_changed_on_this_machine_is_found(site: Path, run: Run, set_: Path) -> None:
