@@ -9,7 +9,7 @@
 | `trust/attesters/NAME.vkey` | keys of those whose statements count |
 | `attestation/statements/*.note` | what they signed |
 | `attestation/NAME.note` | the newest attestation of a host |
-| `attestation/NAME.SIGNAL.against` | the last one in which this signal contradicted |
+| `attestation/NAME.SIGNAL.against.note` | the last one in which this signal contradicted |
 | `attestation/NAME.challenge` | a challenge that was given out and not answered yet |
 """
 
@@ -28,7 +28,7 @@ from sovereign.errors import BadInput, KeyMissing
 from sovereign.policy import Policy
 from sovereign.settings import Home
 
-PIN, NOTE, AGAINST, CHALLENGE = ".vkey", ".note", ".against", ".challenge"
+PIN, NOTE, AGAINST, CHALLENGE = ".vkey", ".note", ".against.note", ".challenge"
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 STATEMENTS_MAX = 100
 OWN_RADIUS_KM = 5
