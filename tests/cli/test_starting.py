@@ -104,3 +104,14 @@ def test_the_whole_tree_is_one_and_the_same() -> None:
             if each.callback is not None
         ]
         assert len(names) == len(set(names)), group.name
+
+
+def test_a_gateway_imports_no_client_of_others_before_it_needs_one() -> None:
+    """It starts in half the time, and what is not there cannot be reached from outside."""
+    code = "import sovereign.gateway.server, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, timeout=60, check=True, text=True
+    )
+    found = set(done.stdout.split())
+    assert "sovereign.gateway.wire" in found
+    assert not found & {"aiohttp", "httpx", "opentelemetry", "psycopg", "mistral_common"}
