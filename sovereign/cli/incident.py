@@ -33,6 +33,7 @@ from sovereign.incidents.case import Incident
 from sovereign.incidents.draft import draft
 from sovereign.incidents.duties import duties
 from sovereign.incidents.ledger import Known, Ledger, new_id
+from sovereign.incidents.notice import notice
 from sovereign.incidents.verbs import Saying, Wish
 from sovereign.policy import Policy
 from sovereign.registry import utcnow
@@ -280,18 +281,28 @@ def clock(
 @app.command()
 def report(
     incident: IncidentArgument,
+    people: Annotated[
+        bool, typer.Option("--people", help="To the people concerned (GDPR Art. 34(2)).")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Write it to this file; otherwise it is printed.")
     ] = None,
     home: HomeOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Draft a report with the fields of GDPR Art. 33(3), in Markdown: 3 while it has blanks."""
+    """Draft a report with the fields of GDPR Art. 33(3), in Markdown: 3 while it has blanks.
+
+    With --people it is what the people concerned are told, in plain words. Nothing is sent.
+    """
     where, now = deployed(home), utcnow()
     policy, known = policy_of(where), Ledger(where).look()
     found = known.named(incident)
-    rules, site = policy.audit.incidents, where.settings.site
-    made = draft(found, _duties(policy, found, now), rules, site, now)
+    rules, site, who = policy.audit.incidents, where.settings.site, where.settings.organisation
+    made = (
+        notice(found, rules, who)
+        if people
+        else draft(found, _duties(policy, found, now), rules, site, now, who)
+    )
     if out is not None:
         write_file(out, made.text.encode())
     if as_json:

@@ -9,6 +9,7 @@ recorded a step or has not, and nobody can write afterwards what was known at th
     duties.py   which duties an incident has, and when each runs out. Pure
     verbs.py    the record for something that is to be said of an incident, or why not. Pure
     draft.py    the report to an authority, with blanks for what a person has to say. Pure
+    notice.py   what the people concerned are told, with blanks likewise. Pure
     ledger.py   reads the logs
     opening.py  opens one for what the controller sees
 

@@ -2,18 +2,19 @@
 
 It has what GDPR Art. 33(3)(a) to (d) asks for, and what Directive (EU) 2022/2555 Art. 23(4) and
 Regulation (EU) 2024/1689 Art. 73 ask for where the incident is of such a kind. What the log knows
-is filled in, each with the record that says so. What it does not know, or must not hold, such as
-anybody's name, is a blank that says what belongs there; `blanks` counts them. A draft is never
-sent by this program.
+is filled in, each with the record that says so; who answers is in the settings. What neither says
+is a blank that says what belongs there; `blanks` counts them. A draft is never sent by this
+program.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from sovereign.incidents.case import Incident
 from sovereign.incidents.duties import Duty
 from sovereign.policy.shapes import Incidents
+from sovereign.settings import OrganisationSettings
 
 BLANK = "▢"
 BREACH, SIGNIFICANT, AI = "personal-data-breach", "significant-incident", "serious-ai-incident"
@@ -45,6 +46,7 @@ _ALSO: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
 }
+NOBODY_SAID = OrganisationSettings()
 NOTE = "Draft, self-assessment, not legal advice. A person completes and answers for it."
 
 
@@ -57,21 +59,35 @@ class Draft:
 
 
 def draft(
-    incident: Incident, duties: tuple[Duty, ...], rules: Incidents, site: str, now: datetime
+    incident: Incident,
+    duties: tuple[Duty, ...],
+    rules: Incidents,
+    site: str,
+    now: datetime,
+    who: OrganisationSettings = NOBODY_SAID,
 ) -> Draft:
-    """The report as far as the log can write it, at `now`."""
-    lines = list(_lines(incident, duties, rules, site, now))
-    blanks = [line.partition(f"{BLANK} ")[2] for line in lines if f"{BLANK} " in line]
-    return Draft("\n".join(lines) + "\n", tuple(blanks))
+    """The report as far as the log, and the settings of who answers, can write it, at `now`."""
+    lines = list(_lines(incident, duties, rules, site, now, who))
+    return Draft("\n".join(lines) + "\n", blanks_of(lines))
+
+
+def blanks_of(lines: Iterable[str]) -> tuple[str, ...]:
+    """What each blank asks for."""
+    return tuple(line.partition(f"{BLANK} ")[2] for line in lines if f"{BLANK} " in line)
 
 
 def _lines(
-    incident: Incident, duties: tuple[Duty, ...], rules: Incidents, site: str, now: datetime
+    incident: Incident,
+    duties: tuple[Duty, ...],
+    rules: Incidents,
+    site: str,
+    now: datetime,
+    who: OrganisationSettings,
 ) -> Iterator[str]:
     yield f"# Report of incident {incident.id}"
     yield from ("", NOTE, "")
     yield from _head(incident, rules, site, now)
-    yield from _contact()
+    yield from _contact(who)
     for what, head in _HEADS.items():
         yield from _section(incident, rules, what, head)
     yield from _phases(incident, duties, now)
@@ -84,6 +100,14 @@ def _lines(
     yield "What this draft was made of, in the audit log: " + ", ".join(
         each.name for each in incident.history
     )
+
+
+def officer(who: OrganisationSettings) -> str:
+    """How somebody who answers for data is reached, as the settings say it; "" where they do not.
+
+    `none`, for an organisation without a data protection officer, leaves its own contact.
+    """
+    return who.contact if who.officer in ("", "none") else who.officer
 
 
 def _head(incident: Incident, rules: Incidents, site: str, now: datetime) -> Iterator[str]:
@@ -106,10 +130,14 @@ def _head(incident: Incident, rules: Incidents, site: str, now: datetime) -> Ite
     yield f"- what happened, in sentences: {BLANK} facts only"
 
 
-def _contact() -> Iterator[str]:
+def _contact(who: OrganisationSettings) -> Iterator[str]:
+    reached = officer(who)
+    named = f"{who.name}, {who.contact}" if who.name and who.contact else ""
+    represented = who.representative
     yield from ("", "## Who can be asked (Art. 33(3)(b))", "")
-    yield f"- {BLANK} name and contact details of the data protection officer or another contact"
-    yield f"- {BLANK} name and address of the controller, and of a representative, if any"
+    yield f"- {reached or f'{BLANK} how the data protection officer or another contact is reached'}"
+    yield f"- controller: {named or f'{BLANK} name and address of the controller'}"
+    yield f"- representative: {represented or f'{BLANK} representative in the Union, if any'}"
 
 
 def _section(incident: Incident, rules: Incidents, what: str, head: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ from sovereign.incidents import verbs
 from sovereign.incidents.case import Incident, applied
 from sovereign.incidents.draft import BLANK, Draft, draft
 from sovereign.incidents.duties import duties
+from sovereign.settings import OrganisationSettings
 from tests.incidents.making import (
     AI,
     BREACH,
@@ -31,9 +32,7 @@ def test_an_incident_of_which_nothing_is_known_is_a_draft_of_blanks() -> None:
     found = made(incident())
     for head in ("33(3)(a)", "33(3)(b)", "33(3)(c)", "33(3)(d)"):
         assert head in found.text
-    assert "name and contact details of the data protection officer or another contact" in (
-        found.blanks
-    )
+    assert "how the data protection officer or another contact is reached" in found.blanks
     for asked in ("nature of the breach", "likely consequences", "measures taken or proposed"):
         assert asked in found.blanks
     assert found.text.count(f"{BLANK} ") == len(found.blanks)
@@ -93,3 +92,13 @@ def test_a_target_of_ours_is_marked_as_none_of_the_law() -> None:
         line for line in made(incident()).text.splitlines() if line.startswith("| gdpr-33-2")
     )
     assert "our target; the law: without undue delay" in row
+
+
+def test_who_answers_is_taken_from_the_settings_and_is_no_blank_any_more() -> None:
+    """GDPR Art. 33(3)(b): the one field that is known before anything happens."""
+    who = OrganisationSettings("Example GmbH", "street 1", "none", "privacy@site.example")
+    it, rules = incident(), POLICY.audit.incidents
+    found = draft(it, duties(it, POLICY.law, rules, NOW), rules, "local", NOW, who)
+    for line in ("- privacy@site.example", "- controller: Example GmbH, street 1"):
+        assert line in found.text
+    assert len(found.blanks) == len(made(it).blanks) - 3
