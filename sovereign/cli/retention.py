@@ -3,65 +3,77 @@
 Only the controller erases; these commands look.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from sovereign import holds, sinks
-from sovereign.audit.holds import Standing
+from sovereign.audit.holds import Standing as Held
 from sovereign.audit.record import written
 from sovereign.cli.audit_args import deployed, time_given
 from sovereign.cli.output import HomeOption, JsonFlag, give, policy_of, say, table
 from sovereign.policy import Policy
 from sovereign.registry import utcnow
-from sovereign.retention import Item, due
+from sovereign.retention import due
+from sovereign.sinks import standing
+from sovereign.sinks.standing import Standing
 
 app = typer.Typer(help="Show what is kept and what goes when.", no_args_is_help=True)
+STRAYS_SHOWN = 20
 AtOption = Annotated[str, typer.Option("--at", help="As if it were this time; by default now.")]
 
 
 @app.command()
 def status(at: AtOption = "", home: HomeOption = None, as_json: JsonFlag = False) -> None:
-    """What each sink keeps: how much, since when, and whether any of it should be gone: then 1."""
+    """What each sink keeps, and whether anything is overdue, or declared by nobody: then 1.
+
+    Exit 3 when a sink could not be read: then nobody knows.
+    """
     where, now = deployed(home), time_given(at, utcnow()) or utcnow()
     policy = policy_of(where)
-    grouped: dict[tuple[str, str], list[Item]] = defaultdict(list)
-    for item in sinks.items(where):
-        grouped[item.sink, item.retention_class].append(item)
-    found = [_standing(policy, *named, items, now) for named, items in sorted(grouped.items())]
+    site = standing.of_home(where, policy, now)
+    rows = [_row(policy, each, now) for each in site.standings]
     if as_json:
-        give({"at": written(now), "sinks": found})
+        strays = [str(path) for path in site.strays]
+        give({"at": written(now), "sinks": rows, "undeclared": strays, "unread": site.unread})
     else:
-        table(
-            ("sink", "class", "items", "oldest", "at most", "overdue"),
-            [
-                (f["sink"], f["class"], f["items"], f["oldest"][:19], f["at_most"], f["overdue"])
-                for f in found
-            ],
-        )
-    raise typer.Exit(1 if any(each["overdue"] for each in found) else 0)
+        _tell(site, rows)
+    raise typer.Exit(1 if site.wrong else 3 if site.unknown else 0)
 
 
-def _standing(
-    policy: Policy, sink: str, kept: str, items: list[Item], now: datetime
-) -> dict[str, Any]:
-    limits = sinks.rules_of(policy, now).of(kept)
-    most = None if limits.max_days is None else timedelta(days=limits.max_days)
-    allowed = None if most is None else most + timedelta(hours=limits.interval_hours)
-    late = 0 if allowed is None else sum(now - item.oldest > allowed for item in items)
+def _row(policy: Policy, each: Standing, now: datetime) -> dict[str, Any]:
+    limits = sinks.rules_of(policy, now).of(each.kept)
     return {
-        "sink": sink,
-        "class": kept,
-        "items": len(items),
-        "oldest": written(min(item.oldest for item in items)),
-        "newest": written(max(item.newest for item in items)),
+        "sink": each.sink,
+        "class": each.kept,
+        "state": each.state,
+        "why": each.why,
+        "items": each.items,
+        "oldest": written(each.oldest) if each.oldest else "",
+        "newest": written(each.newest) if each.newest else "",
         "at_least": f"{limits.min_days} d",
         "at_most": "unlimited" if limits.max_days is None else f"{limits.max_days} d",
-        "overdue": late,
+        "overdue": each.late,
+        "faults": list(each.faults),
     }
+
+
+def _tell(site: standing.Site, rows: list[dict[str, Any]]) -> None:
+    """Sinks that hold something or cannot be read, then what is wrong, then what is not known."""
+    table(
+        ("sink", "class", "items", "oldest", "at most", "overdue"),
+        [
+            (r["sink"], r["class"], r["items"], r["oldest"][:19], r["at_most"], r["overdue"])
+            for r in rows
+            if r["items"] or r["state"] == "unknown"
+        ],
+    )
+    for said in (*standing.found(site), *standing.unclear(site)):
+        say(f"  {said}")
+    for path in site.strays[:STRAYS_SHOWN]:
+        say(f"    {path}")
 
 
 @app.command()
@@ -90,7 +102,7 @@ def plan(at: AtOption = "", home: HomeOption = None, as_json: JsonFlag = False) 
     say(f"{len(rows)} would go at {written(now)[:19]}; only the controller erases")
 
 
-def _ending(standing: Iterable[Standing], now: datetime) -> list[dict[str, str]]:
+def _ending(held: Iterable[Held], now: datetime) -> list[dict[str, str]]:
     """The copies of holds that would be over by then."""
     return [
         {
@@ -100,6 +112,6 @@ def _ending(standing: Iterable[Standing], now: datetime) -> list[dict[str, str]]
             "due_since": written(each.ends),
             "oldest": written(each.facts.oldest),
         }
-        for each in standing
+        for each in held
         if each.state(now) in ("released", "expired")
     ]

@@ -99,7 +99,7 @@ class Erasing:
     # --- the logs -------------------------------------------------------------------------------
 
     def _of_logs(self, now: datetime, said: Told) -> Iterator[Batch]:
-        found = list(sinks.logs.items(self._home, self._ages))
+        found = list(sinks.items_of_logs(self._home, self._ages))
         erasures_due = due(self._policy, found, now)
         logs = {member.origin: member for member in fleet.members(self._home)}
         ready = _ready(erasures_due, logs)

@@ -7,11 +7,11 @@ cannot see it calls unknown, with the reason; it never guesses.
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
-from sovereign import dependencies, fleet, holds, host, outside, sinks
+from sovereign import dependencies, fleet, holds, host, outside
 from sovereign.attestation import standing
 from sovereign.audit.trail import WRITERS
 from sovereign.audit.witnesses import witnessed
@@ -23,10 +23,10 @@ from sovereign.errors import SovereignError
 from sovereign.evidence import drilled
 from sovereign.evidence.verdict import State, Verdict
 from sovereign.policy import THIS_HOST, Policy
-from sovereign.policy.shapes import RetentionClass
 from sovereign.registry import Registry
 from sovereign.residency import Question, decide, is_loopback
 from sovereign.settings import Home
+from sovereign.sinks import standing as kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,27 +145,19 @@ def dependencies_placed(site: Site) -> Verdict:
 
 
 def retention_met(site: Site) -> Verdict:
-    """Nothing of any sink is older than its class may be kept, and what is held is still there.
-
-    On a managed host the output of processes is in the journal, whose age nobody looks at here.
+    """Nothing of any sink is past its time, nothing is kept that nobody declared, and what is held
+    is still there.
     """
     unread = [m.origin for m in fleet.members(site.home) if fleet.size_of(m) is None]
-    overdue, count = [], 0
-    for item in sinks.items(site.home):
-        count += 1
-        kept = site.policy.retention.get(item.retention_class)
-        if kept is None:
-            overdue.append(f"{item.sink}: no rule for {item.retention_class}")
-        elif not item.held and _is_overdue(kept, item.oldest, site.now):
-            overdue.append(f"{item.sink}: older than {kept.max_days} days")
+    seen = kept.of_home(site.home, site.policy, site.now)
+    count, wrong = sum(each.items for each in seen.standings), list(kept.found(seen))
     for held in holds.verify(site.home, site.now):
         count += held.size > held.erased
-        overdue += [str(finding) for finding in held.findings]
-    if overdue:
-        return Verdict(State.FAIL, "; ".join(overdue[:5]))
+        wrong += [str(finding) for finding in held.findings]
+    if wrong:
+        return Verdict(State.FAIL, "; ".join(wrong[:5]))
     unknown = [f"how much is in {', '.join(unread)} cannot be told"] if unread else []
-    looks = [(sink.name, sink.look()) for sink in sinks.of_site(site.home)]
-    unknown += [f"{name}: {seen.why}" for name, seen in looks if seen.state == "unknown"]
+    unknown += kept.unclear(seen)
     if count == 0:
         unknown.append("no sink could be read")
     if site.home.settings.controller.observe_socket:
@@ -173,10 +165,6 @@ def retention_met(site: Site) -> Verdict:
     if unknown:
         return Verdict(State.UNKNOWN, "; ".join(unknown))
     return Verdict(State.PASS, f"{count} items in every sink, none overdue")
-
-
-def _is_overdue(kept: RetentionClass, oldest: datetime, now: datetime) -> bool:
-    return kept.max_days != "unlimited" and oldest + timedelta(days=kept.max_days) < now
 
 
 def telemetry_off(site: Site) -> Verdict:

@@ -27,6 +27,7 @@ __all__ = [
     "is_of_log",
     "is_whole_bundle",
     "items",
+    "items_of_logs",
     "limits_of",
     "of_site",
     "present",
@@ -61,10 +62,15 @@ def items(home: Home, ages: Ages | None = None) -> Iterator[Item]:
         TileDamaged: a bundle cannot be read.
         OSError: a folder cannot be.
     """
-    yield from logs.items(home, ages or Ages())
+    yield from items_of_logs(home, ages)
     for sink in of_site(home):
         if sink.look().state == "present":
             yield from sink.items()
+
+
+def items_of_logs(home: Home, ages: Ages | None = None) -> Iterator[Item]:
+    """Those of the audit logs alone; raises as `items` does."""
+    yield from logs.items(home, ages or Ages())
 
 
 def erase(item: Item, home: Home) -> None:

@@ -42,7 +42,7 @@ class Files:
     """Files below `root` whose last name matches one of `names`; `owners` empty: everybody's.
 
     `deep` also looks into folders. `absent` says why there is nothing to look for, "" where there
-    is. A name that begins with a `-` in `names` is left out.
+    is.
     """
 
     name: str
@@ -72,11 +72,16 @@ class Files:
 
     def covers(self, entry: Entry) -> bool:
         """Whether a file is one of this sink."""
-        name = entry.path.rpartition("/")[2]
         if entry.is_folder or (self.owners and entry.found.st_uid not in self.owners):
             return False
-        if any(rule[0] == "-" and fnmatchcase(name, rule[1:]) for rule in self.names):
-            return False
+        return self._is_named(entry.path.rpartition("/")[2])
+
+    def claims(self, path: Path) -> bool:
+        """Whether a file that stands there is one by its name."""
+        below = path.is_relative_to(self.root) if self.deep else path.parent == self.root
+        return below and self._is_named(path.name)
+
+    def _is_named(self, name: str) -> bool:
         return any(fnmatchcase(name, rule) for rule in self.names)
 
     def _item(self, entry: Entry) -> Placed:

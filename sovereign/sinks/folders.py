@@ -7,6 +7,7 @@ so half of it must not be left. How old one is, and whether it may go at all, it
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sovereign.retention import Item
@@ -40,19 +41,19 @@ def by_change(_: Path, entry: Entry) -> Aged | None:
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """What stands right below `root`, each judged by its kind.
+    """What stands right below `root` and matches one of `names`, each judged by its kind.
 
-    Names that begin with a dot count where `hidden` is set. `kept_from` says why nothing may be
-    erased here now, "" when it may; `wrong` what keeps these folders for too long by itself.
+    `kept_from` says why nothing may be erased here now, "" when it may; `wrong` what keeps these
+    folders for too long by itself.
     """
 
     name: str
     kept: str
     root: Path
     judge: Judge = by_change
+    names: tuple[str, ...] = ("*",)
     plain: bool = True
     absent: str = ""
-    hidden: bool = False
     kept_from: Callable[[], str] = str
     wrong: Callable[[int | None], tuple[str, ...]] = lambda _: ()
 
@@ -64,10 +65,10 @@ class Folders:
         """Each folder of this kind, in no order."""
         try:
             for entry in safely.listed(self.root):
-                if self.hidden or not entry.path.startswith("."):
-                    aged = self.judge(self.root, entry)
-                    if aged is not None:
-                        yield self._item(entry, aged)
+                named = any(fnmatchcase(entry.path, rule) for rule in self.names)
+                aged = self.judge(self.root, entry) if named else None
+                if aged is not None:
+                    yield self._item(entry, aged)
         except FileNotFoundError:
             return
 
@@ -81,6 +82,13 @@ class Folders:
             held=aged.held,
             mark=entry.mark,
         )
+
+    def claims(self, path: Path) -> bool:
+        """Whether a file stands in a folder that is one by its name."""
+        if not path.is_relative_to(self.root):
+            return False
+        first, *more = path.relative_to(self.root).parts
+        return bool(more) and any(fnmatchcase(first, rule) for rule in self.names)
 
     def refusal(self, item: Item) -> str:
         """Why it could not be erased now."""

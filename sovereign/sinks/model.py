@@ -9,6 +9,7 @@ site does not have is `absent`, with the reason.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 from sovereign.retention import Item
@@ -77,6 +78,10 @@ class Sink(Protocol):
         Raises:
             OSError, SovereignError: it cannot be read, so nobody knows how old it is.
         """
+        ...
+
+    def claims(self, path: Path) -> bool:
+        """Whether a file that stands there would be, or be part of, an item. Nothing is opened."""
         ...
 
     def refusal(self, item: Item) -> str:

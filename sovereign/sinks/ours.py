@@ -7,7 +7,6 @@ none of them: it is the last that is left of a log, and goes when a person says 
 
 from collections.abc import Iterator
 from datetime import datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sovereign.policy.kept import FOLDER
@@ -61,12 +60,7 @@ def temporary(home: Home) -> Iterator[Sink]:
     for root in (home.run, home.trust, versions):
         yield Files(TEMPORARY, TEMPORARY, root, HALF_MADE_FILES, plain=False)
     for root in sorted({home.root, home.audit.parent, versions}):
-        yield Folders(TEMPORARY, TEMPORARY, root, _half_made, plain=False, hidden=True)
-
-
-def _half_made(_: Path, entry: Entry) -> Aged | None:
-    named = any(fnmatchcase(entry.path, rule) for rule in HALF_MADE_FOLDERS)
-    return Aged(changed(entry), changed(entry)) if entry.is_folder and named else None
+        yield Folders(TEMPORARY, TEMPORARY, root, names=HALF_MADE_FOLDERS, plain=False)
 
 
 def usage(home: Home) -> Files:

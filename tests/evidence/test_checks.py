@@ -3,6 +3,7 @@
 import os
 import socket
 import sqlite3
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ from sovereign.host import EngineProcess
 from sovereign.policy import Policy, shapes
 from sovereign.registry import Endpoint, Registry, utcnow
 from sovereign.settings import ControllerSettings, EngineSettings, GatewaySettings, Home, Settings
+from sovereign.sinks import safely
 from tests.attestation import site as attested_site
 from tests.controller.listening import listening
 from tests.controller.seen import ENVIRONMENT, POLICY, attested
@@ -251,7 +253,15 @@ def test_retention_is_met_by_a_new_site_and_unknown_where_a_folder_cannot_be_rea
 ) -> None:
     """Its failing is told in tests/retention, with the clock moved."""
     assert state(site, "retention_met") is PASS
-    site.home.logs.symlink_to(site.home.root)  # what leads elsewhere is not looked into
+    site.home.logs.mkdir()
+    real = safely.opened
+
+    def shut(root: Path, inside: str = "") -> AbstractContextManager[int]:
+        if root == site.home.logs:
+            raise PermissionError(13, "Permission denied")
+        return real(root, inside)
+
+    monkeypatch.setattr(safely, "opened", shut)
     assert state(site, "retention_met") is UNKNOWN
 
 
