@@ -112,7 +112,7 @@ EVENTS: dict[str, Event] = {
         "controller", "A sink cannot be read; how old it is, nobody knows.", ("sink", "exception")
     ),
     "retention-put-off": Event(
-        "controller", "The clock jumped; nothing is erased on its word yet.", ("reason",)
+        "controller", "The clock is not believed; nothing is erased on its word yet.", ("reason",)
     ),
     "cosign-failed": Event("controller", "Nobody could be asked.", ("exception",)),
     "witness-ahead": Event(

@@ -303,6 +303,11 @@ RECORD_TYPES: dict[str, RecordType] = {
             "oldest_s": Field(Kind.INTEGER, required=False),
         },
     ),
+    "retention-asked": RecordType(
+        "evidence",
+        "Somebody asked for a run of the retention rules, now.",
+        {"by": N, "clock": N},
+    ),
     "erasure-refused": RecordType(
         "evidence",
         "A sink did not erase an item although its receipt was written: the item is still there.",

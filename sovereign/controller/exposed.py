@@ -68,6 +68,10 @@ OVERDUE = Gauge(
     "sovereign_retention_overdue_items",
     "What the last run found due and could not erase yet.",
 )
+DOUBTED = Gauge(
+    "sovereign_retention_clock_doubted",
+    "1 when the clock is not where the last retention run lets expect it, else 0.",
+)
 SEEN_AT = Gauge(
     "sovereign_log_seen_timestamp_seconds",
     "When enough others have last seen a log, in Unix time; not there while nobody is asked.",
@@ -107,7 +111,7 @@ INCIDENT_DUE = Gauge(
     ("duty",),
 )
 GAUGES = (
-    *(BUILD, ROUND_AT, ROUND_S, QUARANTINED, ENDPOINTS, RETAINED_AT, OVERDUE),
+    *(BUILD, ROUND_AT, ROUND_S, QUARANTINED, ENDPOINTS, RETAINED_AT, OVERDUE, DOUBTED),
     *(SEEN_AT, UNSEEN, BEHIND, POINT, SAID_AT, PLACE_ENDS, PLACES_STALE),
     *(INCIDENTS, INCIDENT_DUE),
 )
@@ -251,6 +255,8 @@ class Exposed(Collector):
             yield ROUND_S, (), self._round[1]
         if self._retaining.ran_at is not None:
             yield RETAINED_AT, (), self._retaining.ran_at.timestamp()
+            yield DOUBTED, (), float(bool(self._retaining.doubt))
+        if self._retaining.overdue is not None:
             yield OVERDUE, (), float(self._retaining.overdue)
         yield from of_places(home, policy, now)
         yield from _if_readable(lambda: of_registry(self._registry))

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from sovereign import eventlog, sinks
 from sovereign.audit.trail import Trail
+from sovereign.controller import clock
 from sovereign.controller.erasing import Batch, Erasing, Told
 from sovereign.errors import SovereignError
 from sovereign.policy import Policy
@@ -39,7 +40,8 @@ class Retaining:
 
     What is erased cannot be brought back, so a clock that jumps ahead puts the next run off by
     half an interval: time to set it right, and still before anything outlives its maximum. A
-    clock that is set back does not keep runs away until it is there again.
+    clock that is set back does not keep runs away until it is there again. And a clock that is
+    far after the last run is not believed until somebody vouches for it (`clock.py`).
     """
 
     def __init__(
@@ -47,7 +49,8 @@ class Retaining:
     ) -> None:
         """`ticking` counts seconds that nobody can set.
 
-        `ran_at` is when the last whole run began, `overdue` what it could not erase yet.
+        `ran_at` is when the last whole run began, `overdue` what a run of this process could not
+        erase yet, None before the first; `doubt` what speaks against the clock, "" for nothing.
         """
         self._home = home
         self._ticking = ticking
@@ -58,8 +61,12 @@ class Retaining:
         self._ages = sinks.Ages()
         self._erasing = Erasing(home, policy, trail, self._ages)
         self._under_way: Iterator[Batch] | None = None
+        self._asking = clock.Asking(home)
+        self._vouched_at: datetime | None = None
+        self._knows_last = False
         self.ran_at: datetime | None = None
-        self.overdue = 0
+        self.overdue: int | None = None
+        self.doubt = ""
 
     def run_when_due(self, now: datetime) -> None:
         """Go on with a run, or begin one if it is time; one that fails is tried again later.
@@ -71,9 +78,10 @@ class Retaining:
             eventlog.emit("retention-put-off", reason="the clock jumped ahead")
             self._under_way = None
             self._next = now + self._interval / 2
-        if self._under_way is None and not self._is_time(now):
-            return
         try:
+            self._hear(now)
+            if self._under_way is None and (not self._is_time(now) or self._is_doubted(now)):
+                return
             if not self._ages.learn(self._home, LEARNED_A_ROUND):
                 return
             if not self._went_on(now):
@@ -85,6 +93,24 @@ class Retaining:
             return
         self._under_way = None
         self._next = now + self._interval / 2
+
+    def _hear(self, now: datetime) -> None:
+        """Take up what somebody asked for: a run now, perhaps with their word for the clock."""
+        asked = self._asking.newest(now)
+        if asked is not None:
+            self._next = None
+            self._vouched_at = asked.right_at or self._vouched_at
+
+    def _is_doubted(self, now: datetime) -> bool:
+        """Whether nothing may be erased on the word of this clock; said once a reason."""
+        if not self._knows_last:
+            self.ran_at, self._knows_last = clock.last_run(self._home), True
+        last = max(filter(None, (self.ran_at, self._vouched_at)), default=None)
+        found = clock.doubt(now, last, synchronised=clock.synchronised())
+        if found.why and found.why != self.doubt:
+            eventlog.emit("retention-put-off", reason=found.why)
+        self.doubt = found.why
+        return found.stops
 
     def _is_time(self, now: datetime) -> bool:
         return self._next is None or not now < self._next <= now + self._interval

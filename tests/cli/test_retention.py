@@ -1,11 +1,14 @@
 """`sovereign retention`: what a data protection officer asks before anything is erased."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from sovereign import policy as policies
 from sovereign.audit.trail import Trail
+from sovereign.controller.retain import Retaining
 from sovereign.registry import utcnow
 from sovereign.settings import Home, Settings
 from tests.cli.conftest import Run
@@ -73,6 +76,46 @@ def test_a_plan_lists_holds_that_would_be_over(decided: Home, run: Run) -> None:
         if r["sink"] == "hold"
     ]
     assert (row["item"], row["rule"]) == (placed["hold"], "hold-expired")
+
+
+def test_a_run_is_asked_for_in_the_log_and_waited_for(decided: Home, run: Run) -> None:
+    """Only the controller erases; who has no controller running learns that in time."""
+    done = run("retention", "run", "--wait", "0")
+    assert (done.code, done.error) == (3, "process-failed")
+    policy = policies.load(None, "eea")
+    with Trail.open(decided.audit, decided.keys, "controller", "local", utcnow) as trail:
+        end, retaining = threading.Event(), Retaining(decided, policy, trail)
+
+        def rounds() -> None:
+            while not end.wait(0.05):
+                retaining.run_when_due(utcnow())
+
+        thread = threading.Thread(target=rounds)
+        thread.start()
+        try:
+            (decided.root / "core.1").write_text("x")
+            done = run("retention", "run", "--json")
+        finally:
+            end.set()
+            thread.join(20)
+    assert (done.code, done.json["unseen"], done.json["refused"]) == (0, 0, 0)
+    assert not (decided.root / "core.1").exists()
+
+
+def test_a_dry_run_is_the_plan_and_asks_for_nothing(decided: Home, run: Run) -> None:
+    """What deletes can be looked at first."""
+    (decided.root / "core.1").write_text("x")
+    done = run("retention", "run", "--dry-run", "--json")
+    assert [row["item"] for row in done.json["due"]] == ["core.1"]
+    assert (decided.root / "core.1").exists()
+
+
+def test_the_status_names_what_nobody_declared(decided: Home, run: Run) -> None:
+    """A sink behind the controller's back is a finding, not a footnote."""
+    (decided.root / "prompts.jsonl").write_text("x")
+    done = run("retention", "status", "--json")
+    assert (done.code, done.json["undeclared"]) == (1, [str(decided.root / "prompts.jsonl")])
+    assert "prompts.jsonl" in run("retention", "status").out
 
 
 def test_a_time_that_is_none_is_refused(decided: Home, run: Run) -> None:

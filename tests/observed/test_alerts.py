@@ -49,6 +49,7 @@ ENDS = f"sovereign_certificate_expiry_timestamp_seconds{AT}}}"
 ROUND = f"sovereign_controller_round_timestamp_seconds{CT}}}"
 RAN = f"sovereign_retention_run_timestamp_seconds{CT}}}"
 OVERDUE = f"sovereign_retention_overdue_items{CT}}}"
+DOUBTED = f"sovereign_retention_clock_doubted{CT}}}"
 BEHIND = f"sovereign_standby_behind_seconds{CT}}}"
 POINT = f"sovereign_standby_recovery_point_seconds{CT}}}"
 SENDER = f"sovereign_standby_round_timestamp_seconds{CT}}}"
@@ -201,6 +202,8 @@ CASES = [
     Case("retention-overdue", True, {OVERDUE: "3x400"}, "25h12m", "ticket", every=SLOWLY),
     Case("retention-overdue", False, {OVERDUE: "3x150 0x300"}, "25h12m", "ticket", every=SLOWLY),
     Case("retention-overdue", True, {RAN: "0x400"}, "25h20m", "ticket", every=SLOWLY),
+    Case("retention-overdue", True, {DOUBTED: "1x20"}, "12m", "ticket"),
+    Case("retention-overdue", False, {DOUBTED: "1x8 0x12"}, "12m", "ticket"),
     Case("retention-overdue", False, {RAN: "43200x400"}, "25h20m", "ticket", every=SLOWLY),
     Case(
         "audit-finding",
