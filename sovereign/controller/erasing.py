@@ -96,6 +96,16 @@ class Erasing:
         self._trail.record("retention-run", **counts, **more).result(RECORD_TIMEOUT_S)
         eventlog.emit("retention-run", **counts)
 
+    def late(self, now: datetime) -> Counter[str]:
+        """What is past its maximum by more than an interval at `now`, by class; erases nothing.
+
+        Raises:
+            TileDamaged, OSError: a log cannot be read.
+        """
+        said = Told()
+        self._count_late(sinks.items(self._home, self._ages), now, said)
+        return said.late
+
     # --- the logs -------------------------------------------------------------------------------
 
     def _of_logs(self, now: datetime, said: Told) -> Iterator[Batch]:

@@ -74,6 +74,7 @@ def serve(home: Home, policy: Policy) -> None:
         opening = Opening(home, policy, trail)
         eventlog.emit("controller-started", policy=policy.digest)
         under = following(home, policy.digest)
+        retaining.before_serving(utcnow, stop.is_set)
         while not stop.is_set():
             if not _is_in_force(under):
                 stop.wait(chosen.interval_s)
@@ -84,6 +85,7 @@ def serve(home: Home, policy: Policy) -> None:
                 past=past,
                 turn=turn.number,
                 within=within,
+                overdue=retaining.shutting,
             )
             exposed.note_round(utcnow(), time.monotonic() - began)
             watching.look(utcnow())
@@ -129,6 +131,7 @@ def run_round(
     past: Past | None = None,
     turn: int | None = None,
     within: Bounds | None = None,
+    overdue: tuple[str, ...] = (),
     ticking: Callable[[], float] = ticks,
 ) -> None:
     """Observe, plan, act and record once. A registry that is busy is left for the next round.
@@ -141,6 +144,7 @@ def run_round(
         past: how often each endpoint was shut and has looked well since; it learns from the round.
         turn: the number of the lease under which the registry is written.
         within: what bounds each knock and look, and knows which have not come back.
+        overdue: classes of which something should be gone before anything is served.
         ticking: counts seconds that nobody can set, those of a sleep too.
 
     Raises:
@@ -161,6 +165,7 @@ def run_round(
             licences=terms,
             places=stands,
             looks=past.looks(now),
+            overdue=overdue,
         )
         if ticking() - began >= policy.audit.attestation_valid_s:
             eventlog.emit("plan-stale", generation=made.generation)

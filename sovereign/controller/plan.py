@@ -90,6 +90,7 @@ def plan(
     licences: licence.Standing = UNSAID,
     places: Mapping[str, HostPlace] = NO_PLACES,
     looks: Mapping[str, Looks] = NO_LOOKS,
+    overdue: tuple[str, ...] = (),
 ) -> Plan:
     """Return the steps that bring the registry in line with what was seen.
 
@@ -100,8 +101,9 @@ def plan(
         licences: what the site is and what was acknowledged for it, for `licence.decide`.
         places: by endpoint, what stands about the place of its host besides its operator's word.
         looks: by endpoint, how often it has looked well in a row, and how often it has to.
+        overdue: classes of which something should be gone before anything is served.
     """
-    shared = _shared_fault(policy, dependencies)
+    shared = _shared_fault(policy, dependencies) or _overdue_fault(overdue)
     standing = {endpoint.id: endpoint for endpoint in snapshot.endpoints}
     steps: list[Step] = []
     well, waiting = set(), []
@@ -188,6 +190,13 @@ def find_fault(sight: Seen, decision: Decision, shared: Fault | None = None) -> 
     if shared is None and not sight.probe.ok:
         return Fault("engine-unhealthy", f"one-token probe: {sight.probe.reason}")
     return shared
+
+
+def _overdue_fault(overdue: tuple[str, ...]) -> Fault | None:
+    """Something is still there of a class whose rule says `before_serving`."""
+    if not overdue:
+        return None
+    return Fault("retention-overdue", f"past its time and still there: {', '.join(overdue)}")
 
 
 def _licence_fault(terms: licence.Decision) -> Fault | None:

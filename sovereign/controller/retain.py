@@ -6,7 +6,7 @@ not lose its attestation over it.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from sovereign import eventlog, sinks
@@ -22,6 +22,8 @@ LEARNED_A_ROUND = 2_048
 """Bundles a round reads the times of: half a second, of the five that a round may take."""
 ERASES_A_ROUND_S = 2.0
 """How long a round goes on with a run, but for the batch that is under way."""
+BEFORE_SERVING_S = 20.0
+"""Below the time for which an attestation is given: a restart shuts nobody out."""
 AGAIN_AFTER = timedelta(minutes=1)
 """Each try opens the quiet writers' logs, which is a record in each: not every five seconds."""
 JUMP = timedelta(hours=1)
@@ -49,10 +51,12 @@ class Retaining:
     ) -> None:
         """`ticking` counts seconds that nobody can set.
 
-        `ran_at` is when the last whole run began, `overdue` what a run of this process could not
-        erase yet, None before the first; `doubt` what speaks against the clock, "" for nothing.
+        `ran_at` is when the last whole run began; `overdue` what a run of this process could not
+        erase yet, None before the first; `doubt` what speaks against the clock, "" for nothing;
+        `shutting` the classes of which something should be gone before anything is served.
         """
         self._home = home
+        self._policy = policy
         self._ticking = ticking
         self._seen: tuple[datetime, float] | None = None
         hours = min((kept.interval_hours for kept in policy.retention.values()), default=24)
@@ -67,6 +71,19 @@ class Retaining:
         self.ran_at: datetime | None = None
         self.overdue: int | None = None
         self.doubt = ""
+        self.shutting: tuple[str, ...] = ()
+
+    def before_serving(self, clock: Callable[[], datetime], is_stopped: Callable[[], bool]) -> None:
+        """Begin with a run, before anything is vouched for; for at most `BEFORE_SERVING_S`.
+
+        What a backup brought back that should be gone goes before it can be served. A run that
+        is not whole by then goes on beside the rounds.
+        """
+        began = time.monotonic()
+        while self._next is None and not self.doubt and not is_stopped():
+            self.run_when_due(clock())
+            if time.monotonic() - began > BEFORE_SERVING_S:
+                return
 
     def run_when_due(self, now: datetime) -> None:
         """Go on with a run, or begin one if it is time; one that fails is tried again later.
@@ -92,7 +109,7 @@ class Retaining:
             self._next = now + AGAIN_AFTER
             return
         self._under_way = None
-        self._next = now + self._interval / 2
+        self._next = now + (AGAIN_AFTER if self.shutting else self._interval / 2)
 
     def _hear(self, now: datetime) -> None:
         """Take up what somebody asked for: a run now, perhaps with their word for the clock."""
@@ -109,6 +126,8 @@ class Retaining:
         found = clock.doubt(now, last, synchronised=clock.synchronised())
         if found.why and found.why != self.doubt:
             eventlog.emit("retention-put-off", reason=found.why)
+            if found.stops:
+                self.shutting = self._shuts(self._erasing.late(now))
         self.doubt = found.why
         return found.stops
 
@@ -146,3 +165,8 @@ class Retaining:
         said = Told()
         yield from self._erasing.batches(now, said)
         self.ran_at, self.overdue = now, said.due - said.erased
+        self.shutting = self._shuts(said.late)
+
+    def _shuts(self, late: Mapping[str, int]) -> tuple[str, ...]:
+        classes = self._policy.retention
+        return tuple(sorted(k for k in late if k in classes and classes[k].before_serving))

@@ -132,6 +132,7 @@ def _is_looser(was: RetentionClass, now: RetentionClass) -> bool:
         or now.min_days < was.min_days
         or now.bundle_span_max_hours > was.bundle_span_max_hours
         or now.interval_hours > was.interval_hours
+        or was.before_serving > now.before_serving
         or set(was.applies_to) - set(now.applies_to) != set()
     )
 

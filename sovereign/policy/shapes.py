@@ -496,7 +496,10 @@ class ResidencyFile(Shape, frozen=True):
 
 
 class RetentionClass(Shape, frozen=True):
-    """How long one class of things is kept. `max_days: unlimited` is a decision with a reason."""
+    """How long one class of things is kept. `max_days: unlimited` is a decision with a reason.
+
+    `before_serving`: while any of it is overdue, no endpoint of the site is used.
+    """
 
     id: Name
     min_days: Days
@@ -505,6 +508,7 @@ class RetentionClass(Shape, frozen=True):
     source: str
     bundle_span_max_hours: Annotated[int, Meta(ge=0, le=168)] = 0
     interval_hours: Annotated[int, Meta(ge=1, le=168)] = 24
+    before_serving: bool = False
     applies_to: tuple[str, ...] = ()
     decided: str = ""
 

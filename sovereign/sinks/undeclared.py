@@ -38,7 +38,7 @@ KEYS = (r"[a-z0-9-]+\.key(\.next)?(\.new)?",)
 TRUST = (
     r"[a-z0-9-]+\.(vkey|former|checkpoint|standby|witnessed)(\.new)?",
     r"\.kept\.lock",
-    r"approvers/[^/]+\.vkey",
+    r"(approvers|attesters|hosts)/[^/]+\.vkey",
 )
 COSIGNED = (r"[a-z0-9-]+/(checkpoint|[^/]+\.(note|checkpoint|tsr))(\.new)?",)
 ROOT = (
@@ -47,6 +47,7 @@ ROOT = (
     r"exceptions/[^/]+\.yaml(\.sig)?",
     r"policy-versions/([0-9a-f]{64}(/.+|\.before)|texts/[0-9a-f]{64}|in-force|\.lock)",
     r"(policies|tls|witness)/.+",
+    r"attestation/(statements/)?[^/]+\.(note|challenge)(\.new)?",
 )
 RUN = (r"supervisor\.(json|lock)", r"(deployed|standby)\.json", r"[a-z0-9-]+\.(sock|pid)")
 DRILLS = (r"drills/(lock|note\.json)",)
@@ -102,6 +103,7 @@ def _places(home: Home) -> Iterator[Place]:
     for root, rules in (
         (home.audit, AUDIT),
         (home.keys, KEYS),
+        (home.keys.parent, (r"host\.key",)),
         (home.trust, TRUST),
         (cosigned.root_of(home.trust), COSIGNED),
         (home.run, RUN),
