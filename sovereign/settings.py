@@ -428,6 +428,34 @@ class ProcessingSettings(Section, frozen=True):
     )
 
 
+class SinkSettings(Section, frozen=True):
+    """sinks: something else on this host in which data of this site age."""
+
+    id: Annotated[
+        str,
+        Meta(
+            pattern="^[a-z0-9][a-z0-9.-]{0,63}$",
+            description="Its name in receipts; it does not change.",
+        ),
+    ]
+    kind: Annotated[
+        Literal["files", "folders", "prometheus"],
+        Meta(description="What ages: each file, each folder, or each block of a time series."),
+    ]
+    path: Annotated[
+        str,
+        Meta(
+            pattern="^/",
+            description="Its folder; not one of the system, nor one with other state of the site.",
+        ),
+    ]
+    kept: Annotated[str, Meta(description="Its class in rules/retention.yaml.")]
+    names: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=128)], ...],
+        Meta(min_length=1, description="Which names count: patterns of a shell."),
+    ] = ("*",)
+
+
 class PathSettings(Section, frozen=True):
     """paths: where things lie; an empty path is derived from SOVEREIGN_HOME."""
 
@@ -479,6 +507,10 @@ class Settings(Section, frozen=True):
         tuple[ProcessingSettings, ...],
         Meta(max_length=1000, description="What keys are for, for the register of processing."),
     ] = ()
+    sinks: Annotated[
+        tuple[SinkSettings, ...],
+        Meta(max_length=100, description="Where else data of this site age on this host."),
+    ] = ()
     balance: BalanceSettings = field(default_factory=BalanceSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     controller: ControllerSettings = field(default_factory=ControllerSettings)
@@ -494,6 +526,8 @@ class Settings(Section, frozen=True):
         for what, found in (("id", ids), ("address", addresses)):
             if len(set(found)) < len(found):
                 raise ValueError(f"two endpoints have the same {what}")
+        if len({each.id for each in self.sinks}) < len(self.sinks):
+            raise ValueError("two sinks have the same id")
 
     @property
     def own_endpoint(self) -> str:

@@ -138,7 +138,9 @@ def run(
     home: HomeOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Ask the controller for a run now, and wait until it was. Exit 1 when something stayed.
+    """Ask the controller for a run now, and wait until it was.
+
+    Exit 1 when something stayed that was due, 3 when a sink could not be read.
 
     A controller that does not believe its clock erases nothing until somebody vouches for it.
     """
@@ -155,7 +157,7 @@ def run(
         give({"asked": asked.name, **ran})
     else:
         say(f"{ran['erased']} of {ran['due']} erased; {ran['kept']} kept, {ran['unseen']} unseen")
-    raise typer.Exit(1 if ran["due"] > ran["erased"] or ran["unseen"] else 0)
+    raise typer.Exit(1 if ran["due"] > ran["erased"] else 3 if ran["unseen"] else 0)
 
 
 def _waited(home: Home, before: int, wait_s: int) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class Erasing:
         self._seal_quiet_writers(now)
         yield from self._of_logs(now, said)
         yield from self._of_holds(now, said)
-        for sink in sinks.of_site(self._home):
+        for sink in sinks.of_site(self._home, self._policy):
             yield from self._of_sink(sink, now, said)
         counts = {"due": said.due, "erased": said.erased}
         more = {"kept": said.kept, "refused": said.refused, "unseen": len(said.unseen)}

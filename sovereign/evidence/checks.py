@@ -26,6 +26,7 @@ from sovereign.policy import THIS_HOST, Policy
 from sovereign.registry import Registry
 from sovereign.residency import Question, decide, is_loopback
 from sovereign.settings import Home
+from sovereign.sinks import journal
 from sovereign.sinks import standing as kept
 
 
@@ -40,7 +41,7 @@ class Site:
 
 Check = Callable[[Site], Verdict]
 JOURNAL = (
-    "the host's journal is not read here; its bound is MaxRetentionSec, "
+    "the host's journal cannot be read here; its bound is MaxRetentionSec, "
     "which python -m playbooks verify reads back"
 )
 
@@ -160,11 +161,16 @@ def retention_met(site: Site) -> Verdict:
     unknown += kept.unclear(seen)
     if count == 0:
         unknown.append("no sink could be read")
-    if site.home.settings.controller.observe_socket:
+    if site.home.settings.controller.observe_socket and not _reads_journal(seen):
         unknown.append(JOURNAL)
     if unknown:
         return Verdict(State.UNKNOWN, "; ".join(unknown))
     return Verdict(State.PASS, f"{count} items in every sink, none overdue")
+
+
+def _reads_journal(seen: kept.Site) -> bool:
+    """Whether the output of a managed host's processes was looked at where it is kept."""
+    return any(each.sink == journal.NAME and each.items for each in seen.standings)
 
 
 def telemetry_off(site: Site) -> Verdict:

@@ -14,7 +14,8 @@ from sovereign.policy import Policy
 from sovereign.policy.shapes import RetentionClass
 from sovereign.retention import Item
 from sovereign.settings import Home
-from sovereign.sinks import logs, ours
+from sovereign.sinks import declared, hosts, logs, ours
+from sovereign.sinks.hosts import Host
 from sovereign.sinks.logs import Ages, entries_of, is_of_log, is_whole_bundle, present, settled
 from sovereign.sinks.model import Sink
 from sovereign.sinks.ours import PROCESS_LOG
@@ -47,9 +48,15 @@ def rules_of(policy: Policy, now: datetime) -> Rules:
     return Rules(policy.digest, {k: limits_of(v) for k, v in policy.retention.items()}, now)
 
 
-def of_site(home: Home) -> tuple[Sink, ...]:
-    """Every sink but the audit logs, which are `logs.py`'s, in the order a run takes them."""
-    return tuple(ours.of_home(home))
+def of_site(home: Home, policy: Policy | None = None) -> tuple[Sink, ...]:
+    """Every sink but the audit logs, which are `logs.py`'s, in the order a run takes them.
+
+    A kind of sink that the site does not have is there all the same, and says why it is absent.
+    With a policy, one that the settings name is taken only if it has that class.
+    """
+    classes = None if policy is None else policy.retention.keys()
+    chosen = (declared.of(home, each, classes) for each in home.settings.sinks)
+    return (*ours.of_home(home), *hosts.of_host(Host.of(home)), *chosen)
 
 
 def items(home: Home, ages: Ages | None = None) -> Iterator[Item]:

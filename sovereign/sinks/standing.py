@@ -60,7 +60,7 @@ def of_home(home: Home, policy: Policy, now: datetime) -> Site:
     judging = _Judging(policy, now)
     for item in items_of_logs(home):
         judging.count(item)
-    sinks = of_site(home)
+    sinks = of_site(home, policy)
     for sink in sinks:
         judging.look(sink)
     site = Site(judging.standings())

@@ -37,7 +37,7 @@ AUDIT = (
 KEYS = (r"[a-z0-9-]+\.key(\.next)?(\.new)?",)
 TRUST = (
     r"[a-z0-9-]+\.(vkey|former|checkpoint|standby|witnessed)(\.new)?",
-    r"\.kept\.lock",
+    r"\.(kept\.lock|[a-z0-9-]+-begun)",
     r"(approvers|attesters|hosts)/[^/]+\.vkey",
 )
 COSIGNED = (r"[a-z0-9-]+/(checkpoint|[^/]+\.(note|checkpoint|tsr))(\.new)?",)
@@ -100,6 +100,7 @@ def _files(root: Path) -> Iterator[Entry]:
 
 def _places(home: Home) -> Iterator[Place]:
     keystore, registry = re.escape(home.keystore.name), re.escape(home.registry.name)
+    lease = re.escape(home.registry.with_suffix(".lease").name)
     for root, rules in (
         (home.audit, AUDIT),
         (home.keys, KEYS),
@@ -109,7 +110,7 @@ def _places(home: Home) -> Iterator[Place]:
         (home.run, RUN),
         (home.models, (r".+",)),
         (home.keystore.parent, (keystore + _SQLITE, *DRILLS)),
-        (home.registry.parent, (registry + _SQLITE, *HOLDS)),
+        (home.registry.parent, (registry + _SQLITE, lease, *HOLDS)),
         (home.root, ROOT),
     ):
         yield Place(root, tuple(re.compile(rule) for rule in rules))

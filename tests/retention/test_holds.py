@@ -15,7 +15,7 @@ from sovereign.audit import proof, record
 from sovereign.audit.disk import RealDisk
 from sovereign.audit.holds import Facts
 from sovereign.audit.trail import Recorded
-from sovereign.controller import retain
+from sovereign.controller import erasing
 from sovereign.errors import BadInput, UnknownName
 from sovereign.evidence.checks import Site as Looked
 from sovereign.evidence.checks import answer
@@ -420,7 +420,7 @@ def test_a_crash_between_receipt_and_deletion_of_copies_is_mended_by_the_next_ru
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(retain.holds, "erase", stopped)
+        patch.setattr(erasing.holds, "erase", stopped)
         with pytest.raises(Stop):
             site.run()
     assert copies(site, facts.hold)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sovereign.controller import lease
 from sovereign.drills import note
 from sovereign.holds import FOLDER
 from sovereign.settings import GatewaySettings, Home, Settings
@@ -115,6 +116,8 @@ def test_the_walk_calls_folders_as_those_who_make_them_do(tmp_path: Path) -> Non
     home = Home(tmp_path, Settings())
     assert note.folder(home) == home.keystore.parent / DRILLS
     assert FOLDER == "holds"
+    lease.path_of(home.registry).write_text("x")
+    assert strays(home) == set()
 
 
 @pytest.mark.parametrize(("days", "late"), [(30.9, 0), (31.1, 1)])
