@@ -87,8 +87,8 @@ class Folders:
         """Whether a file stands in a folder that is one by its name."""
         if not path.is_relative_to(self.root):
             return False
-        first, *more = path.relative_to(self.root).parts
-        return bool(more) and any(fnmatchcase(first, rule) for rule in self.names)
+        parts = path.relative_to(self.root).parts
+        return len(parts) > 1 and any(fnmatchcase(parts[0], rule) for rule in self.names)
 
     def refusal(self, item: Item) -> str:
         """Why it could not be erased now."""

@@ -69,7 +69,11 @@ def sink(
 
 
 def _block(root: Path, entry: Entry) -> Aged | None:
-    """The times in a block; one whose `meta.json` cannot be read is as old as its making."""
+    """The times in a block.
+
+    Raises:
+        OSError: its `meta.json` cannot be read, so nobody knows how old it is.
+    """
     if not entry.is_folder:
         return None
     if entry.path in ("wal", "chunks_head"):  # goes with the blocks, or lies there for ever
@@ -80,7 +84,10 @@ def _block(root: Path, entry: Entry) -> Aged | None:
         return None
     with safely.opened(root, entry.path) as folder:
         raw = safely.beginning(folder, "meta.json", META_MAX_BYTES)
-    said = msgspec.json.decode(raw, type=_Meta)
+    try:
+        said = msgspec.json.decode(raw, type=_Meta)
+    except msgspec.MsgspecError:
+        raise OSError("a block does not say of when it is") from None
     return Aged(_at(said.min_time), _at(said.max_time))
 
 

@@ -94,11 +94,10 @@ class _Judging:
         told = self.of(sink.name, sink.kept)
         if new or _WORSE[seen.state] > _WORSE[told.state]:
             told.state, told.why = seen.state, seen.why
-        told.faults += sink.faults(self._rules.of(sink.kept).max_days)
-        if seen.state != "present":
-            return
         try:
-            self._count_all(sink.items())
+            told.faults += sink.faults(self._rules.of(sink.kept).max_days)
+            if seen.state == "present":
+                self._count_all(sink.items())
         except (OSError, SovereignError) as error:
             told.state, told.why = "unknown", type(error).__name__
 

@@ -100,6 +100,14 @@ def test_blocks_of_one_that_does_not_run_go_whole(blocks: Path) -> None:
     assert len([line for line in listed.stdout.splitlines() if line.startswith("01")]) == 1
 
 
+def test_a_block_that_does_not_say_of_when_it_is_leaves_the_sink_unknown(tmp_path: Path) -> None:
+    """When its folder was made is no answer: it may be years younger than what is in it."""
+    (tmp_path / "01M89F1F0ND2Q0S1S4P80DB4J5").mkdir()
+    (tmp_path / "01M89F1F0ND2Q0S1S4P80DB4J5/meta.json").write_text("{}")
+    with pytest.raises(OSError, match="of when"):
+        list(prometheus.sink(tmp_path).items())
+
+
 @pytest.mark.parametrize(
     ("flag", "days"), [("", 15), ("30d", 30), ("1y", 365), ("1w12h", 7.5), ("0", None)]
 )

@@ -67,6 +67,13 @@ def test_a_file_that_somebody_put_there_is_found_wherever_it_is(site: Site, name
     assert strays(site.home) == {name}
 
 
+def test_a_file_in_the_place_of_a_sinks_folder_is_found(tmp_path: Path) -> None:
+    """It is no item of that sink."""
+    home = Home(tmp_path, Settings())
+    put(home, "drills")
+    assert strays(home) == {"drills"}
+
+
 def test_a_link_and_a_hidden_file_are_files_too(site: Site, tmp_path: Path) -> None:
     """Neither hides anything from the walk, which follows no link."""
     (tmp_path / "outside").mkdir()
