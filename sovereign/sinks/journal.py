@@ -116,8 +116,12 @@ class Journal:
         """Nothing is left by halves: it erases whole files."""
 
     def faults(self, max_days: int | None) -> tuple[str, ...]:
-        """What its settings let it keep for longer than the class allows."""
-        if max_days is None or self.look().state == "absent":
+        """What its settings let it keep for longer than the class allows; nothing of an empty one.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if max_days is None or self.look().state == "absent" or not any(self.items()):
             return ()
         chosen = retention_s(self.etc)
         if not chosen:

@@ -28,10 +28,12 @@ from sovereign.policy import Policy, shapes
 from sovereign.registry import Endpoint, Registry, utcnow
 from sovereign.settings import ControllerSettings, EngineSettings, GatewaySettings, Home, Settings
 from sovereign.sinks import safely
+from sovereign.sinks.hosts import Host
 from tests.attestation import site as attested_site
 from tests.controller.listening import listening
 from tests.controller.seen import ENVIRONMENT, POLICY, attested
 from tests.engines.running import free_port
+from tests.sinks.test_hosts import entries
 
 PASS, FAIL, UNKNOWN = State.PASS, State.FAIL, State.UNKNOWN
 NOT_APPLICABLE = State.NOT_APPLICABLE
@@ -265,16 +267,47 @@ def test_retention_is_met_by_a_new_site_and_unknown_where_a_folder_cannot_be_rea
     assert state(site, "retention_met") is UNKNOWN
 
 
-def test_on_a_managed_host_retention_is_unknown_for_the_journal_unless_something_fails(
-    site: Site,
-) -> None:
-    """The output of its processes is in journald, whose age nobody looked at: that is no pass."""
+def on_a_host(site: Site, root: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """The same site as services of a host whose `/` is a folder of this test."""
+    there = Host(True, root, root / "proc", frozenset((4711,)), ())
+    monkeypatch.setattr(Host, "of", lambda _: there)
     chosen = ControllerSettings(observe_socket="/run/observe")
-    managed = replace(site, home=Home(site.home.root, Settings(controller=chosen)))
+    return replace(site, home=Home(site.home.root, Settings(controller=chosen)))
+
+
+def test_on_a_managed_host_retention_is_unknown_for_the_journal_unless_something_fails(
+    site: Site, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The output of its processes is in journald; where nobody can read it that is no pass."""
+    managed = on_a_host(site, tmp_path_factory.mktemp("host"), monkeypatch)
     assert answer(managed, "retention_met") == Verdict(UNKNOWN, JOURNAL)
     without = {name: kept for name, kept in POLICY.retention.items() if name != "event"}
     failing = replace(managed, policy=replace(POLICY, retention=without))
     assert state(failing, "retention_met") is FAIL
+
+
+@pytest.mark.parametrize(
+    ("days", "chosen", "expected"),
+    [(1, "30day", PASS), (32, "30day", FAIL), (1, "31day", FAIL), (1, "", FAIL)],
+)
+def test_on_a_managed_host_the_journal_is_judged_by_its_age_and_by_what_it_is_set_to_keep(
+    site: Site,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    days: int,
+    chosen: str,
+    expected: State,
+) -> None:
+    """What will be overdue in a month is a finding today."""
+    root = tmp_path_factory.mktemp("host")
+    managed = on_a_host(site, root, monkeypatch)
+    when = site.now - timedelta(days=days)
+    folder = root / "var/log/journal/machine"
+    folder.mkdir(parents=True)
+    (folder / "system.journal").write_bytes(entries(when, when))
+    (root / "etc/systemd").mkdir(parents=True)
+    (root / "etc/systemd/journald.conf").write_text(f"MaxRetentionSec={chosen}\n")
+    assert state(managed, "retention_met") is expected
 
 
 def test_a_class_without_a_rule_fails_retention_at_once(site: Site) -> None:
