@@ -24,7 +24,7 @@ DEEP_ENOUGH = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class NotTaken:
     """A sink that was named, and that nothing may be listed or erased of."""
 
     name: str
@@ -75,7 +75,7 @@ def of(home: Home, chosen: SinkSettings, classes: Container[str] | None = None) 
     if not why and classes is not None and chosen.kept not in classes:
         why = "its class is none of the policy"
     if why:
-        return Refused(chosen.id, chosen.kept, why)
+        return NotTaken(chosen.id, chosen.kept, why)
     if chosen.kind == "prometheus":
         return prometheus.sink(root, name=chosen.id, kept=chosen.kept)
     if chosen.kind == "folders":
