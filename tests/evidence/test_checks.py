@@ -251,7 +251,7 @@ def test_on_a_managed_host_the_observer_is_asked(tmp_path: Path) -> None:
 
 
 def test_retention_is_met_by_a_new_site_and_unknown_where_a_folder_cannot_be_read(
-    site: Site,
+    site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its failing is told in tests/retention, with the clock moved."""
     assert state(site, "retention_met") is PASS
