@@ -202,8 +202,8 @@ CASES = [
     Case("retention-overdue", True, {OVERDUE: "3x400"}, "25h12m", "ticket", every=SLOWLY),
     Case("retention-overdue", False, {OVERDUE: "3x150 0x300"}, "25h12m", "ticket", every=SLOWLY),
     Case("retention-overdue", True, {RAN: "0x400"}, "25h20m", "ticket", every=SLOWLY),
-    Case("retention-overdue", True, {DOUBTED: "1x20"}, "12m", "ticket"),
-    Case("retention-overdue", False, {DOUBTED: "1x8 0x12"}, "12m", "ticket"),
+    Case("retention-overdue", True, {DOUBTED: "1x60"}, "12m", "ticket"),
+    Case("retention-overdue", False, {DOUBTED: "1x30 0x30"}, "12m", "ticket"),
     Case("retention-overdue", False, {RAN: "43200x400"}, "25h20m", "ticket", every=SLOWLY),
     Case(
         "audit-finding",
