@@ -11,11 +11,12 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from sovereign.evidence import vouching
 from sovereign.licence import PRODUCTION, serves
 from sovereign.policy import THIS_HOST, Policy
-from sovereign.policy.shapes import Licence, Limit, RetentionClass
+from sovereign.policy.shapes import Clock, Law, Licence, Limit, RetentionClass
 from sovereign.residency import Question, decide
 
 VERBS = ("store", "process", "send")
@@ -60,6 +61,7 @@ def loosenings(old: Policy, new: Policy, now: datetime) -> tuple[Loosening, ...]
         *_dependencies(old, new),
         *(Loosening(*way) for way in vouching.looser(old, new)),
         *_controls(old, new),
+        *_clocks(old.law, new.law),
         *_settings(old, new),
     )
 
@@ -217,6 +219,27 @@ def _controls(old: Policy, new: Policy) -> Iterator[Loosening]:
     for name, data in sorted(old.data.items()):
         if data.personal and name in new.data and not new.data[name].personal:
             yield Loosening(f"class {name}", "personal", "not personal")
+
+
+def _clocks(old: Mapping[str, Law], new: Mapping[str, Law]) -> Iterator[Loosening]:
+    """A duty of an incident that is gone, is due later, or has more grounds not to arise."""
+    for name, was in sorted(old.items()):
+        after = new.get(name)
+        if was.clock is not None and not _is_as_strict(was, was.clock, after):
+            yield Loosening(f"clock {name}", _shown(was.clock), _shown(after and after.clock))
+
+
+def _is_as_strict(was: Law, before: Clock, law: Law | None) -> bool:
+    after = law.clock if law is not None else None
+    if law is None or after is None:
+        return False
+    times = ((before.hours, after.hours), (before.days, after.days), (before.months, after.months))
+    sooner = all(0 < late <= early if early else late == 0 for early, late in times)
+    grounds = {each.id for each in after.unless} <= {each.id for each in before.unless}
+    starts = (was.applies_from or date.min, law.applies_from or date.min)
+    timeless = {"hours": 0, "days": 0, "months": 0, "unless": ()}
+    same = replace(before, **timeless) == replace(after, **timeless)
+    return sooner and grounds and same and starts[1] <= starts[0]
 
 
 def _settings(old: Policy, new: Policy) -> Iterator[Loosening]:

@@ -1,10 +1,12 @@
 """A policy that allows more is found out in every file, and one that allows less never is."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 from shutil import copytree
 
+import msgspec
 import pytest
 
 from sovereign import policy as policies
@@ -56,6 +58,23 @@ def test_the_same_policy_allows_no_more_than_itself(shipped: Policy) -> None:
             "rules/retention.yaml",
             ("max_days: 365", "max_days: 500"),
             {"retention of event"},
+            set(),
+        ),
+        ("facts/law.yaml", ("hours: 72", "hours: 96"), {"clock gdpr-33-1"}, set()),
+        ("facts/law.yaml", ("days: 15", "months: 1"), {"clock aia-73-2"}, {"clock aia-73-2"}),
+        (
+            "facts/law.yaml",
+            ("      harms: [death]\n", "      harms: [death, health]\n"),
+            {"clock aia-73-4"},
+            {"clock aia-73-4"},
+        ),
+        (
+            "facts/law.yaml",
+            (
+                "        - id: risk-unlikely",
+                "        - {id: too-busy, because: No.}\n        - id: risk-unlikely",
+            ),
+            {"clock gdpr-33-1"},
             set(),
         ),
         (
@@ -267,3 +286,14 @@ def test_an_anchor_that_comes_or_goes_is_a_question(shipped: Policy) -> None:
     more = anchored(shipped, "frankfurt")
     assert ways(shipped, more) == {"anchor frankfurt"}
     assert "anchor frankfurt" in ways(more, shipped)
+
+
+def test_a_duty_that_is_gone_or_begins_later_is_found(shipped: Policy) -> None:
+    """Whoever takes a clock out of the facts has nothing that rings any more."""
+    law = shipped.law["gdpr-33-1"]
+    gone = {name: each for name, each in shipped.law.items() if name != law.id}
+    silent = {**shipped.law, law.id: msgspec.structs.replace(law, clock=None)}
+    later = {**shipped.law, law.id: msgspec.structs.replace(law, applies_from=date(2030, 1, 1))}
+    for changed in (gone, silent, later):
+        assert ways(shipped, replace(shipped, law=changed)) == {"clock gdpr-33-1"}
+        assert ways(replace(shipped, law=changed), shipped) == set()
