@@ -146,6 +146,7 @@ def test_a_holder_that_cannot_be_told_is_never_killed(path: Path) -> None:
         (os.getppid(), -1, None),  # a process of another start: the number was used again
         (os.getppid(), 0, "another boot"),
     ],
+    ids=["itself", "init", "nobody", "another start", "another boot"],
 )
 def test_who_is_not_the_process_that_wrote_so_is_not_ended(
     pid: int, started: int, boot: str | None
