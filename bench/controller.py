@@ -107,21 +107,26 @@ def name_of(count: int) -> str:
 
 
 def _measure(work: Path, count: int, rounds: int) -> tuple[Times, int]:
-    where, socket = cores(), work / "observer.sock"
-    command = [sys.executable, "-m", "bench.endpoints", str(count), str(socket)]
-    with (
-        started(command, core=where.others, output=work / "endpoints.log") as process,
-        pinned(where.measured),
-        (work / "events.log").open("w") as events,
-        redirect_stderr(events),
-    ):
-        ports = [int(port) for port in said(process).split()]
-        home = _home(work / "home", ports, str(socket))
-        policy = _lasting(policies.load(ROOT / "policies", "eea"))
-        registry = Registry(home.registry, writable=True)
-        with Trail.open(home.audit, home.keys, "controller", SITE, utcnow) as trail:
-            times = _times(home, policy, registry, trail, rounds)
-        return times, _checked(home, registry, count)
+    where = cores()
+    with tempfile.TemporaryDirectory(prefix="bench-") as short:  # a socket's path has 108 bytes
+        socket = Path(short) / "observer.sock"
+        command = [sys.executable, "-m", "bench.endpoints", str(count), str(socket)]
+        with (
+            started(command, core=where.others, output=work / "endpoints.log") as process,
+            pinned(where.measured),
+            (work / "events.log").open("w") as events,
+            redirect_stderr(events),
+        ):
+            ports = [int(port) for port in said(process).split()]
+            return _measured(_home(work / "home", ports, str(socket)), count, rounds)
+
+
+def _measured(home: Home, count: int, rounds: int) -> tuple[Times, int]:
+    policy = _lasting(policies.load(ROOT / "policies", "eea"))
+    registry = Registry(home.registry, writable=True)
+    with Trail.open(home.audit, home.keys, "controller", SITE, utcnow) as trail:
+        times = _times(home, policy, registry, trail, rounds)
+    return times, _checked(home, registry, count)
 
 
 def _times(home: Home, policy: Policy, registry: Registry, trail: Trail, rounds: int) -> Times:

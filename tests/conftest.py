@@ -6,6 +6,7 @@ would search. One process alone takes everything in the order of its name.
 """
 
 import os
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -40,6 +41,13 @@ class ByGroup(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
     """Whatever `--dist` says: a file that is split makes what it shares twice."""
     return ByGroup(config, log)
+
+
+def pytest_configure() -> None:
+    """A worker is started with Ctrl-C ignored, and what a test starts would inherit that; a handler
+    is not inherited."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        signal.signal(signal.SIGINT, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

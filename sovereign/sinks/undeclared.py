@@ -7,8 +7,9 @@ The tables say what belongs there without an age: settings, keys, the registry, 
 policy, what an engine needs. They are as narrow as our own programs write; a copy of a bundle
 beside the bundles is in none of them.
 
-KNOWN: below `models` everything counts as the engine's, for weights come in every shape. What is
-called like a log or a core file is an item of a sink there too.
+KNOWN: below `models`, and below the folder of weights that the settings name, everything counts as
+the engine's, for weights come in every shape. What is called like a log or a core file is an item
+of a sink below `models` too.
 """
 
 import re
@@ -114,6 +115,9 @@ def _places(home: Home) -> Iterator[Place]:
         (home.root, ROOT),
     ):
         yield Place(root, tuple(re.compile(rule) for rule in rules))
+    weights = home.root / home.settings.engine.weights
+    if home.root in weights.parents:
+        yield Place(weights, (re.compile(r".+"),))
 
 
 def _outermost(home: Home) -> list[Path]:

@@ -9,7 +9,7 @@ import pytest
 from sovereign.controller import lease
 from sovereign.drills import note
 from sovereign.holds import FOLDER
-from sovereign.settings import GatewaySettings, Home, Settings
+from sovereign.settings import EngineSettings, GatewaySettings, Home, Settings
 from sovereign.sinks import of_site, standing, undeclared
 from sovereign.sinks.ours import DRILLS
 from tests.retention.site import POLICY, Site
@@ -31,6 +31,17 @@ def put(home: Home, name: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("x")
     return path
+
+
+@pytest.mark.parametrize("weights", ["tiny", ".", "..", ""])
+def test_weights_that_the_settings_name_are_declared_and_nothing_around_them(
+    tmp_path: Path, weights: str
+) -> None:
+    """Whoever keeps weights in the site's folder has said so; a whole site is no model."""
+    home = Home((tmp_path / "home").resolve(), Settings(engine=EngineSettings(weights=weights)))
+    named, other = put(home, "tiny/config.json"), put(home, "other/config.json")
+    expected = {other} if weights == "tiny" else {named, other}
+    assert strays(home) == {str(path.relative_to(home.root)) for path in expected}
 
 
 def test_a_site_after_a_year_and_a_run_has_nothing_that_nobody_declared(site: Site) -> None:
