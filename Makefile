@@ -84,8 +84,8 @@ check: setup-all ## Lint, types, import contracts, generated files, docs: all th
 	$(call timed,types,$(BIN)/mypy)
 	$(call timed,Ansible lint,cd playbooks && ../$(BIN)/ansible-lint --offline -q)
 
-WORKERS ?= 1
-test: check ## Run make check and every test (WORKERS=2: over two processes)
+WORKERS ?= 2
+test: check ## Run make check and every test (WORKERS=1: in one process)
 	@tests/tools/prerequisites.sh
 	$(BIN)/python -m pytest $(if $(filter-out 1,$(WORKERS)),-n $(WORKERS) --dist loadscope --no-loadscope-reorder) $(PYTEST_ARGS)
 

@@ -1,4 +1,4 @@
-"""How the suite is spread over workers (`make test WORKERS=2`): whole files, long ones first.
+"""How the suite is spread over workers (`make test` takes two): whole files, long ones first.
 
 Some files share a worker besides: where a real vLLM or Ollama is started, no two files do it at a
 time; the hosts share a lab, and fill the temporary folder with gigabytes, which the canary drill
