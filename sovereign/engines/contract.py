@@ -180,6 +180,12 @@ class Engine(Protocol):
         ...
 
     @property
+    def ends_with_a_stream(self) -> bool:
+        """True when it hangs up after each streamed answer, whatever its headers say: a request
+        that is sent over such a connection is lost."""
+        ...
+
+    @property
     def streams_only(self) -> bool:
         """Only while it streams does it notice at once that nobody waits any more, so that whole
         answers are asked of it as streams (`gathered.py`)."""

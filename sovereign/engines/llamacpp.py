@@ -71,6 +71,7 @@ class LlamaCpp:
         {translate.CHAT_PATH, texts.LLAMACPP_PATH, texts.INFILL_PATH, vectors.PATH}
     )
     streams_only = True
+    ends_with_a_stream = True
     takes_ids = True
 
     def find(self) -> Found:

@@ -97,6 +97,7 @@ class Ollama:
     turns = SLOTS
     routes_allowed = frozenset({translate.CHAT_PATH, texts.OLLAMA_PATH, vectors.PATH})
     streams_only = False
+    ends_with_a_stream = False
     takes_ids = False
 
     def find(self) -> Found:

@@ -118,6 +118,7 @@ class Vllm:
     turns = None
     routes_allowed = frozenset({translate.CHAT_PATH, texts.VLLM_PATH, vectors.PATH})
     streams_only = False
+    ends_with_a_stream = False
     takes_ids = True
 
     def find(self) -> Found:

@@ -33,12 +33,13 @@ async def proxy(bench: Bench, call: Call, admitted: Admitted) -> None:
     upstream = await kind.translate(engine, wish, context, facts)
     if engine.streams_only and not wish.stream:
         upstream = gathered.asked(upstream)
+    stays = not (engine.ends_with_a_stream and (wish.stream or upstream.gathered))
     sent = Sent(wish, call.dialect, admitted.model, upstream)
     labels = _labels(bench, admitted, upstream.dropped)
     call.course.waits_for_turn()
     async with (
         bench.turns.take(endpoint, wish.choices, admitted.key),
-        _ask(bench, call, endpoint, upstream) as answer,
+        _ask(bench, call, endpoint, upstream, stays=stays) as answer,
     ):
         if answer.status != 200:
             await _refuse_with(answer)
@@ -51,10 +52,12 @@ async def proxy(bench: Bench, call: Call, admitted: Admitted) -> None:
             await _whole(bench, call, admitted, answer, sent, labels)
 
 
-def _ask(bench: Bench, call: Call, endpoint: Endpoint, upstream: Upstream) -> Exchange:
+def _ask(
+    bench: Bench, call: Call, endpoint: Endpoint, upstream: Upstream, *, stays: bool
+) -> Exchange:
     """Send it, now that it has its turn."""
     call.course.was_asked()
-    return bench.upstreams.post(endpoint.address, upstream)
+    return bench.upstreams.post(endpoint.address, upstream, stays=stays)
 
 
 async def _refuse_with(answer: Answer) -> None:
@@ -97,6 +100,7 @@ async def _gather(answer: Answer, upstream: Upstream, max_bytes: int) -> bytes:
         gathering.feed(data)
         if gathering.failed:
             raise Denied("engine-failed", "the engine reported an error")
+    answer.told = gathering.done
     return gathering.whole()
 
 
@@ -132,6 +136,7 @@ async def _pump(
             admitted.chunks += out.count(b"\n\n")
             await call.write(out, more=True)
         if relay.done:
+            answer.told = True
             return
     raise Denied("engine-failed", "the engine's stream has no end")
 

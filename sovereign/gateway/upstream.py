@@ -7,7 +7,8 @@ engine sees is the body the adapter made and nothing else. Connections are kept 
 
 import asyncio
 from collections import deque
-from functools import lru_cache
+from functools import lru_cache, partial
+from time import monotonic
 from types import TracebackType
 
 import msgspec
@@ -21,6 +22,9 @@ CONNECT_TIMEOUT_S = 3
 KEPT_IDLE_S = 3
 """Shorter than the 5 s after which engines close an idle connection: a request sent into one that
 is just being closed is lost."""
+LOOKED_AT_AFTER_S = 0.5
+"""One that was idle for this long is looked at before it is used. Where this process stood still
+meanwhile, the engine may have hung up and nobody heard it yet."""
 ERROR_MAX_BYTES = 16_384
 MESSAGE_MAX_CHARS = 500
 WHOLE, STREAM = (b"application/json",), (b"text/event-stream", b"application/x-ndjson")
@@ -37,7 +41,7 @@ class NotSent(Denied):
 class Answer:
     """An engine's answer whose body has not been read yet."""
 
-    __slots__ = ("_began", "_idle_timeout_s", "_silence", "_wire", "status")
+    __slots__ = ("_began", "_idle_timeout_s", "_silence", "_wire", "status", "told")
 
     def __init__(self, wire: Wire, idle_timeout_s: float) -> None:
         self._wire = wire
@@ -45,6 +49,8 @@ class Answer:
         self._began = False
         self._silence: Silence | None = None
         self.status = wire.status
+        self.told = False
+        """Set it when nothing more is wanted of the answer, though its end may not have come."""
 
     def refuse_other(self, *, stream: bool) -> None:
         """Be sure that it is of the kind that was asked for.
@@ -126,16 +132,17 @@ class Upstreams:
         self.idle_timeout_s = idle_timeout_s
         self._loop = asyncio.get_running_loop()
         self._free: dict[str, deque[Wire]] = {}
+        self._running_out: dict[Wire, float] = {}
         self._sweeping: asyncio.TimerHandle | None = None
 
-    def post(self, address: str, upstream: Upstream) -> "Exchange":
-        """Send it; the answer's connection is given back when the block ends.
+    def post(self, address: str, upstream: Upstream, *, stays: bool = True) -> "Exchange":
+        """Send it; the answer's connection is given back when the block ends, if it `stays`.
 
         Raises:
             NotSent: nobody takes a connection at `address`. Nothing was sent.
             Denied: nothing answers there, or what it says is not HTTP.
         """
-        return Exchange(self, address, upstream)
+        return Exchange(self, address, upstream, stays)
 
     async def take(self, address: str) -> Wire:
         """A connection that nobody uses: the one that was used last, or a new one.
@@ -144,9 +151,12 @@ class Upstreams:
             NotSent: nobody takes one.
         """
         free = self._free.get(address)
-        oldest = self._loop.time() - KEPT_IDLE_S
+        oldest = monotonic() - KEPT_IDLE_S
         while free:
             wire = free.pop()
+            if wire.free_since < oldest + KEPT_IDLE_S - LOOKED_AT_AFTER_S:
+                for _ in range(2):  # once to hear what has come over it, once to be behind that
+                    await asyncio.sleep(0)
             if wire.is_reusable and wire.free_since > oldest:
                 return wire
             wire.cut()
@@ -160,34 +170,55 @@ class Upstreams:
             raise NotSent from None
         return wire
 
-    def give_back(self, address: str, wire: Wire) -> None:
-        """Keep it for the next call, for a while, or hang up."""
+    def give_back(self, address: str, wire: Wire, *, told: bool) -> None:
+        """Keep it for the next call, for a while, or hang up. Where all that was wanted of its
+        answer is `told`, its end may still come."""
+        if wire.is_reusable or not told:
+            self._keep(address, wire)
+            return
+        self._running_out[wire] = monotonic()
+        self._sweep_later()
+        wire.run_out(partial(self._ran_out, address, wire))
+
+    def _ran_out(self, address: str, wire: Wire) -> None:
+        del self._running_out[wire]
+        self._keep(address, wire)
+
+    def _keep(self, address: str, wire: Wire) -> None:
         if not wire.is_reusable:
             wire.cut()
             return
-        wire.free_since = self._loop.time()
+        wire.free_since = monotonic()
         free = self._free.get(address)
         if free is None:
             free = self._free[address] = deque()
         free.append(wire)
+        self._sweep_later()
+
+    def _sweep_later(self) -> None:
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(KEPT_IDLE_S, self._sweep)
 
     def _sweep(self) -> None:
-        """Hang up those that nobody has used for too long."""
-        oldest = self._loop.time() - KEPT_IDLE_S
+        """Hang up those that nobody has used for too long, or that do not come to their end."""
+        oldest = monotonic() - KEPT_IDLE_S
+        for wire in [wire for wire, since in self._running_out.items() if since <= oldest]:
+            wire.cut()
         for address, free in list(self._free.items()):
             while free and free[0].free_since <= oldest:
                 free.popleft().cut()
             if not free:
                 del self._free[address]
-        again = self._loop.call_later(KEPT_IDLE_S, self._sweep) if self._free else None
-        self._sweeping = again
+        self._sweeping = None
+        if self._free or self._running_out:
+            self._sweep_later()
 
     async def close(self) -> None:
         """Close every connection that nobody uses."""
         if self._sweeping is not None:
             self._sweeping.cancel()
+        for wire in list(self._running_out):
+            wire.cut()
         for free in self._free.values():
             while free:
                 free.pop().cut()
@@ -196,12 +227,13 @@ class Upstreams:
 class Exchange:
     """One request and its answer, for as long as the block runs."""
 
-    __slots__ = ("_address", "_answer", "_upstream", "_upstreams", "_wire")
+    __slots__ = ("_address", "_answer", "_stays", "_upstream", "_upstreams", "_wire")
 
-    def __init__(self, upstreams: Upstreams, address: str, upstream: Upstream) -> None:
+    def __init__(self, upstreams: Upstreams, address: str, upstream: Upstream, stays: bool) -> None:
         self._upstreams = upstreams
         self._address = address
         self._upstream = upstream
+        self._stays = stays
 
     async def __aenter__(self) -> Answer:
         body = msgspec.json.encode(self._upstream.body)
@@ -228,7 +260,10 @@ class Exchange:
         trace: TracebackType | None,
     ) -> None:
         self._answer.end()
-        self._upstreams.give_back(self._address, self._wire)
+        if self._stays:
+            self._upstreams.give_back(self._address, self._wire, told=self._answer.told)
+        else:
+            self._wire.cut()
 
 
 @lru_cache(maxsize=1024)

@@ -3,20 +3,23 @@
 llhttp reads what comes (through httptools, as for the clients' side); what goes out is one write
 of bytes that were made elsewhere. A connection is used again only when its answer was read to its
 end, nothing came after it, and the engine said that it stays. Whoever leaves an answer before its
-end hangs up, so that the engine stops working for nobody.
+end hangs up, so that the engine stops working for nobody; whoever has all that was wanted of it
+(the end marker of a stream comes before the end of the exchange) lets it `run_out`.
 
 An answer whose end is the end of its connection is refused: nobody could tell it from one that was
 broken off (RFC 9112, section 8).
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Literal, cast
 
 import httptools
 
 HEAD_MAX_BYTES = 65_536
 """Words on the way, status line and headers together; what arrives with the last of it is not
-counted. Also what may come between two pieces of a body: extensions of chunks, trailers."""
+counted. Also what may come between two pieces of a body: extensions of chunks, trailers.
+It bounds what an answer says when nothing more is wanted of it, too."""
 HELD_MAX_BYTES = 262_144
 """What may wait to be read before the engine is made to wait."""
 TWICE = b"twice"
@@ -46,6 +49,7 @@ class Wire(asyncio.Protocol):
         "_parser",
         "_parts",
         "_paused",
+        "_ran_out",
         "_transport",
         "_waiter",
         "content_type",
@@ -59,6 +63,7 @@ class Wire(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._ending: Ending = "done"
         self._keeps = False
+        self._ran_out: Callable[[], None] | None = None
         self.free_since = 0.0
 
     def ask(self, request: bytes) -> None:
@@ -104,6 +109,16 @@ class Wire(asyncio.Protocol):
         """True between two exchanges of a connection that stays."""
         return self._keeps and self._ending == "done" and not self._parts
 
+    def run_out(self, ended: Callable[[], None]) -> None:
+        """Read on to the end of an answer of which nothing more is wanted, and forget it. `ended`
+        is called once, when it is `is_reusable` or when it is not going to be."""
+        if self._parts:
+            self._take()
+        if self._ending == "open":
+            self._ran_out = ended
+        else:
+            ended()
+
     def cut(self) -> None:
         """End the connection at once; whoever waits for it hears that it is broken."""
         self._end()
@@ -144,6 +159,12 @@ class Wire(asyncio.Protocol):
         if self._ending == "open":
             self._ending = "broken"
             self._wake()
+            self._is_over()
+
+    def _is_over(self) -> None:
+        if self._ran_out is not None:
+            ended, self._ran_out = self._ran_out, None
+            ended()
 
     # --- what asyncio says ------------------------------------------------------------------
 
@@ -191,6 +212,8 @@ class Wire(asyncio.Protocol):
             self._wake()
 
     def on_body(self, body: bytes) -> None:
+        if self._ran_out is not None:
+            return
         self._barren_bytes = 0
         self._held_bytes += len(body)
         self._parts.append(body)
@@ -203,3 +226,4 @@ class Wire(asyncio.Protocol):
         self._keeps = self._ending == "open" and self._parser.should_keep_alive()
         self._ending = "done"
         self._wake()
+        self._is_over()

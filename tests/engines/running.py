@@ -55,6 +55,25 @@ class Running:
         assert lines[-1] == "[DONE]"
         return [json.loads(line) for line in lines[:-1]]
 
+    def hangs_up_after_a_stream(self, body: Mapping[str, Any]) -> bool:
+        """Stream over one connection, read the exchange to its end, and look what comes then."""
+        connection = HTTPConnection(self.spec.host, self.spec.port, timeout=60)
+        try:
+            ctx = ChatContext(
+                served_name=self.spec.served_name, dialect="mistral", tenant_salt="t3n4ntsalt"
+            )
+            upstream = self.engine.chat({**body, "stream": True}, ctx)
+            headers = {"content-type": "application/json"}
+            connection.request("POST", upstream.path, json.dumps(upstream.body), headers)
+            connection.getresponse().read()
+            line = connection.sock
+            line.settimeout(0.5)
+            return line.recv(1) == b""
+        except TimeoutError:
+            return False
+        finally:
+            connection.close()
+
     def post(self, body: Mapping[str, Any]) -> tuple[int, bytes]:
         ctx = ChatContext(
             served_name=self.spec.served_name, dialect="mistral", tenant_salt="t3n4ntsalt"

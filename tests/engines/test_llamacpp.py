@@ -49,6 +49,12 @@ def test_a_stream_ends_with_its_usage(smol: Running) -> None:
     assert chunks[-1]["usage"]["completion_tokens"] > 0
 
 
+def test_it_hangs_up_after_a_stream(smol: Running) -> None:
+    """Though its headers say that it stays. Once it does not, its connections can be kept."""
+    assert smol.engine.ends_with_a_stream
+    assert smol.hangs_up_after_a_stream(question("Count to five.", max_tokens=8))
+
+
 def test_the_same_seed_gives_the_same_answer(smol: Running) -> None:
     """`random_seed` of a Mistral client must arrive, under the engine's own name for it."""
     asked = question("Invent a name for a boat.", max_tokens=12) | {"temperature": 1.2}

@@ -80,6 +80,14 @@ def test_a_stream_ends_with_its_usage(smol: Running) -> None:
 
 @pytest.mark.engine
 @pytest.mark.go
+def test_its_connection_stays_after_a_stream(smol: Running) -> None:
+    """The next call goes over it: it must not be one that is about to be closed."""
+    assert not smol.engine.ends_with_a_stream
+    assert not smol.hangs_up_after_a_stream(question("Count to five.", max_tokens=8))
+
+
+@pytest.mark.engine
+@pytest.mark.go
 def test_an_answer_has_the_form_that_was_asked_for(smol: Running) -> None:
     """A grammar enforces it, however small the model."""
     schema = {

@@ -88,6 +88,13 @@ def test_a_stream_ends_with_its_usage(tiny: Running) -> None:
 
 
 @pytest.mark.engine
+def test_its_connection_stays_after_a_stream(tiny: Running) -> None:
+    """The next call goes over it: it must not be one that is about to be closed."""
+    assert not tiny.engine.ends_with_a_stream
+    assert not tiny.hangs_up_after_a_stream(question("Count to five.", max_tokens=8))
+
+
+@pytest.mark.engine
 def test_any_tool_means_a_tool_is_called(tiny: Running) -> None:
     """Mistral's `tool_choice: any` is `required` to vLLM, which enforces it by grammar."""
     tool = {

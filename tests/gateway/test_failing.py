@@ -22,6 +22,7 @@ from tests.gateway.test_listener import served
 from tests.simulated.disk import Fault
 from tests.simulated.engine import (
     MODEL,
+    USAGE,
     Engine,
     Exchange,
     Script,
@@ -618,3 +619,25 @@ async def test_a_client_that_leaves_a_stream_is_counted_with_what_it_was_given(
         assert await it.asked[0].hung_up()
         (ending,) = ours.kinds("completion")
         assert (ending["outcome"], ending["tokens_out"]) == ("client-gone", 9)
+
+
+@STREAMED
+async def test_an_engine_that_hangs_up_after_each_stream_fails_nobody(
+    tmp_path: Path, stream: bool
+) -> None:
+    """llama.cpp says that its connection stays, and closes it a moment after the end. A call that
+    goes over it in that moment is lost."""
+    events = [chunk("Paris."), chunk("", "stop", usage=USAGE)]
+    told = b"".join(b"data: " + msgspec.json.encode(event) + b"\n\n" for event in events)
+    told += b"data: [DONE]\n\n"
+
+    async def at_once(exchange: Exchange) -> None:
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+        head += b"transfer-encoding: chunked\r\nkeep-alive: timeout=5, max=100\r\n\r\n"
+        await exchange.say(head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(told), told))
+        await exchange.hung_up(0.1)
+
+    async with engine(at_once) as it, site(tmp_path, it.address) as ours:
+        replies = [await ours.chat(stream=stream) for _ in range(3)]
+        assert [reply.status for reply in replies] == [200] * 3
+        assert len(it.asked) == 3

@@ -46,7 +46,8 @@ async def test_every_request_of_vllm_bench_is_answered_as_long_as_it_asked(
             *("--tokenizer", str(tokenizer), "--tokenizer-mode", "mistral"),
             *("--dataset-name", "random", "--random-input-len", "16"),
             *("--random-output-len", str(TOKENS), "--num-prompts", str(PROMPTS)),
-            *("--save-result", "--result-dir", str(tmp_path), "--result-filename", "said.json"),
+            *("--save-result", "--save-detailed"),
+            *("--result-dir", str(tmp_path), "--result-filename", "said.json"),
         ]
         told = {
             "PATH": os.environ["PATH"],
@@ -64,7 +65,7 @@ async def test_every_request_of_vllm_bench_is_answered_as_long_as_it_asked(
         out, _ = await asyncio.wait_for(process.communicate(), 55)
         assert process.returncode == 0, out.decode()[-3000:]
         said = json.loads((tmp_path / "said.json").read_text())
-        assert (said["completed"], said["failed"]) == (PROMPTS, 0)
+        assert (said["completed"], said["errors"]) == (PROMPTS, [""] * PROMPTS), ours.kinds()
         assert said["total_output_tokens"] == PROMPTS * TOKENS
         endings = ours.kinds("completion")
         assert {ending["outcome"] for ending in endings} == {"answered"}

@@ -5,6 +5,8 @@ The engine is a real server on loopback that keeps its connections open, as engi
 
 import asyncio
 import socket
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -190,6 +192,114 @@ async def test_a_connection_that_is_not_surely_free_is_not_used_again(said: byte
         assert await asked(ours, it.address) == b"{}"
         assert await asked(ours, it.address) == b"{}"
         assert it.times == [1, 1]
+
+
+MARKER = b"data: [DONE]\n\n"
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+STREAM_TO_ITS_MARKER = STREAM + b"e\r\n" + MARKER + b"\r\n"
+
+
+async def told(ours: Upstreams, address: str) -> None:
+    """Read a stream up to its marker, and want no more of it."""
+    async with asyncio.timeout(10), ours.post(address, WISH) as answer:
+        assert await answer.piece() == MARKER
+        answer.told = True
+
+
+@pytest.mark.parametrize("end", [b"0\r\n\r\n", b"2\r\n\n\n\r\n0\r\n\r\n"], ids=["end", "and more"])
+async def test_a_stream_that_was_told_gives_its_connection_back_when_its_end_comes(
+    end: bytes,
+) -> None:
+    """Engines send the end marker first and the end of the exchange in another packet: a new
+    connection for each streamed answer costs more than waiting for it, and nobody waits."""
+
+    async def say(writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_TO_ITS_MARKER)
+        await asyncio.sleep(0.02)
+        writer.write(end)
+
+    async with both(say) as (it, ours):
+        for _ in range(3):
+            await told(ours, it.address)
+            await asyncio.sleep(0.05)
+        assert it.times == [3]
+
+
+@pytest.mark.parametrize("then", ["nothing", "too much", "an end like none", "hangs up"])
+async def test_a_stream_that_was_told_and_does_not_end_is_hung_up(
+    then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that goes on after the marker works for nobody."""
+    monkeypatch.setattr(module, "KEPT_IDLE_S", 0.2)
+
+    async def say(writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_TO_ITS_MARKER)
+        await asyncio.sleep(0.02)
+        if then == "too much":
+            for _ in range(20):
+                writer.write(b"1000\r\n" + b"x" * 4096 + b"\r\n")
+        elif then == "an end like none":
+            writer.write(b"zz\r\n")
+        elif then == "hangs up":
+            writer.transport.abort()
+
+    async with both(say) as (it, ours):
+        await told(ours, it.address)
+        assert await it.hung_up_on(0)
+        await told(ours, it.address)
+        assert it.times == [1, 1]
+
+
+async def test_a_connection_that_an_engine_ends_by_habit_is_not_used_again() -> None:
+    """llama.cpp says that it stays and hangs up a moment later, after each stream: for that moment
+    it looks free, and what is sent then is lost."""
+
+    async def say(writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_TO_ITS_MARKER + b"0\r\n\r\n")
+
+    async with both(say) as (it, ours):
+        for _ in range(2):
+            async with ours.post(it.address, WISH, stays=False) as answer:
+                assert await answer.piece() == MARKER
+                answer.told = True
+        assert it.times == [1, 1]
+
+
+async def test_closing_hangs_up_on_those_that_have_not_come_to_their_end() -> None:
+    """A gateway that ends leaves no engine with open connections."""
+    async with both(saying(STREAM_TO_ITS_MARKER)) as (it, ours):
+        await told(ours, it.address)
+        await ours.close()
+        assert await it.hung_up_on(0)
+
+
+async def test_one_that_was_closed_while_this_process_stood_still_costs_no_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A machine that was paused, or busy for seconds, hears only later what happened meanwhile."""
+    monkeypatch.setattr(module, "LOOKED_AT_AFTER_S", 0.05)
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(10)
+    hangs_up = threading.Event()
+
+    def serve() -> None:
+        for _ in range(2):
+            with server.accept()[0] as connection:
+                connection.recv(65_536)
+                connection.sendall(YES)
+                hangs_up.wait(10)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    ours = Upstreams(idle_timeout_s=5)
+    address = f"127.0.0.1:{server.getsockname()[1]}"
+    assert await asked(ours, address) == b"{}"
+    hangs_up.set()
+    time.sleep(0.3)  # noqa: ASYNC251 - nothing is read meanwhile, and that is the point
+    assert await asked(ours, address) == b"{}"
+    await ours.close()
+    await asyncio.to_thread(thread.join)
+    server.close()
 
 
 @pytest.mark.parametrize("how", ["closed", "reset", "spoke"])
