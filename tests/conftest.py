@@ -10,6 +10,7 @@ import signal
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -44,8 +45,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 
 
 def pytest_configure() -> None:
-    """A worker is started with Ctrl-C ignored, and what a test starts would inherit that; a handler
+    """No generated example has a time limit: a machine that is busy is no defect, and what is slow
+    is shown by a benchmark.
+
+    A worker is started with Ctrl-C ignored, and what a test starts would inherit that; a handler
     is not inherited."""
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=slow)
+    hypothesis.settings.load_profile("ours")
     if "PYTEST_XDIST_WORKER" in os.environ:
         signal.signal(signal.SIGINT, lambda *_: None)
 

@@ -159,9 +159,10 @@ def test_a_quiet_stream_is_filled_up_so_that_little_traffic_expires_too(site: Si
     site.decide(3)
     site.pass_days(1)
     site.seal()
-    kinds = [r["type"] for _, r in site.records(EVENT)[:256]]
-    assert kinds.count("filler") == 256 - 1 - 1 - 3  # log-created, log-reopened, decisions
-    assert fleet.size_of(site.member(EVENT)) == 256
+    kinds = [r["type"] for _, r in site.records(EVENT)]
+    assert kinds[:256].count("filler") == 256 - 1 - 1 - 3  # log-created, log-reopened, decisions
+    assert set(kinds[256:]) <= {"log-reopened"}  # the next writer's first word may be there already
+    assert fleet.size_of(site.member(EVENT)) >= 256
 
 
 def test_a_writer_that_never_stops_empties_its_journal_too(site: Site) -> None:
