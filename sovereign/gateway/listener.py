@@ -7,8 +7,8 @@ request was already waiting behind it. What is malformed, llhttp refuses (RFC 91
 it does not look at is refused here: a request without exactly one host, an upgrade, an encoded
 slash, HTTP/0.9, HTTP/1.0 for anything but looking. Whoever is refused costs no line in a log.
 
-KNOWN: a connection counts once its TLS handshake is over; one that drips is given the loop's 60 s
-and is not among `connections_max`. The way out is a bound in the firewall.
+KNOWN: a connection counts once its TLS handshake is over, for which it has ten seconds (`loop.py`).
+Until then it is not among `connections_max`. The way out is a bound in the firewall.
 """
 
 import asyncio

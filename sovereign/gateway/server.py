@@ -117,7 +117,7 @@ def listening(gateway: Gateway, certificate: Certificate | None = None) -> uvico
         gateway,
         host=host.strip("[]"),
         port=int(port),
-        loop="uvloop",
+        loop="sovereign.gateway.loop:BoundedLoop",
         http=bounded(gateway.home.settings.gateway.connections_max, gateway.note_refusal),
         ws="none",
         lifespan="on",

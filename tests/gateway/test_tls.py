@@ -11,6 +11,7 @@ import uvicorn
 
 from sovereign.door import connection
 from sovereign.errors import SettingsUnreadable
+from sovereign.gateway import loop
 from sovereign.gateway.server import listening
 from sovereign.gateway.tls import Certificate
 from sovereign.settings import GatewaySettings, load
@@ -39,6 +40,7 @@ async def behind(certificate: Certificate, root: Path) -> AsyncIterator[int]:
 
     async with engine() as it, site(root, it.address) as ours:
         config = listening(ours.gateway, certificate)
+        assert config.get_loop_factory() is loop.BoundedLoop
         config.lifespan = "off"  # the site runs it
         config.timeout_graceful_shutdown = 1
         config.timeout_notify = 0
@@ -93,6 +95,26 @@ async def test_the_gateway_answers_over_tls_and_to_nobody_without(
         writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
         assert b"alive" not in await reader.read(1000)
         writer.close()
+
+
+def test_a_handshake_that_drips_is_not_waited_for(
+    tmp_path: Path, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not counted among the connections yet: at a minute each, they would be a crowd."""
+    monkeypatch.setattr(loop, "HANDSHAKE_TIMEOUT_S", 0.5)
+
+    async def dripped() -> bytes:
+        async with behind(Certificate(settings_of(files)), tmp_path / "home") as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"\x16\x03\x01\x02\x00\x01")  # a ClientHello begins
+            async with asyncio.timeout(10):
+                heard = await reader.read(1000)
+            writer.close()
+            assert await alive(settings_of(files, port)) == 200
+            return heard
+
+    with asyncio.Runner(loop_factory=loop.BoundedLoop) as runner:
+        assert runner.run(dripped()) == b""
 
 
 async def test_tls_of_another_decade_is_refused(tmp_path: Path, files: Files) -> None:
