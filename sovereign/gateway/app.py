@@ -193,6 +193,11 @@ class Gateway:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
+    def calls(self) -> tuple[dict[str, int], tuple[str, ...]]:
+        """Calls that run or wait, by endpoint, and the endpoints that are not asked just now."""
+        assert self._bench is not None
+        return self._bench.replicas.outstanding(), self._bench.replicas.resting()
+
     def _start(self) -> None:
         bounds = self.home.settings.gateway
         upstreams = Upstreams(bounds.engine_idle_timeout_s)

@@ -76,7 +76,7 @@ def _admin(
     if not listen:
         return None
     from sovereign.gateway.seen.admin import Admin
-    from sovereign.gateway.seen.exposition import Exposition, Standing
+    from sovereign.gateway.seen.exposition import Calls, Exposition, Standing
 
     def standing() -> Standing:
         return Standing(
@@ -86,6 +86,7 @@ def _admin(
             calls_max=gateway.home.settings.gateway.concurrency_max,
             log_failed=gateway.trail.failure is not None,
             view=gateway.view,
+            calls=Calls(*gateway.calls()),
             certificate_ends=certificate.ends_at if certificate else None,
             spans=tracing.spans if tracing else None,
         )

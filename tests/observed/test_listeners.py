@@ -12,7 +12,7 @@ from sovereign.controller.exposed import GAUGES, Exposed
 from sovereign.controller.retain import Retaining
 from sovereign.errors import DeclarationMissing, SettingsUnreadable
 from sovereign.gateway.seen.admin import Admin
-from sovereign.gateway.seen.exposition import Exposition, Standing
+from sovereign.gateway.seen.exposition import Calls, Exposition, Standing
 from sovereign.registry import utcnow
 from sovereign.settings import (
     ControllerSettings,
@@ -31,7 +31,7 @@ def admin_of(ours: Site, port: int) -> Admin:
     gateway = ours.gateway
 
     def standing() -> Standing:
-        return Standing("local", EEA.digest, "eea", 256, False, gateway.view)
+        return Standing("local", EEA.digest, "eea", 256, False, gateway.view, Calls({}, ()))
 
     return Admin(f"127.0.0.1:{port}", Exposition(gateway.counting, standing, utcnow))
 

@@ -15,13 +15,14 @@ from sovereign.gateway.choose import Choice
 from sovereign.gateway.refusal import STATUS
 from sovereign.gateway.seen import families
 from sovereign.gateway.seen.course import OUTCOMES, STATES
-from sovereign.gateway.seen.exposition import Exposition, Standing, look
+from sovereign.gateway.seen.exposition import Calls, Exposition, Standing, look
 from sovereign.gateway.seen.families import COUNTED, FAMILIES, LABELS, OPERATIONS
 from sovereign.gateway.seen.metrics import OTHER, SERIES_MAX, Buckets, Counting
 from sovereign.registry import Endpoint, utcnow
+from tests.engines.running import free_port
 from tests.gateway.site import CHAT, EEA, OPENAI, Reply, Site, site
 from tests.observed.prometheus import run
-from tests.simulated.engine import MODEL, Exchange, answering, engine, saying
+from tests.simulated.engine import MODEL, Exchange, answering, completion, engine, saying
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 CANARY = "Xq7-CANARY-9z"
@@ -35,7 +36,8 @@ async def never(*_: object) -> Any:
 def page(ours: Site) -> str:
     """The page of metrics, as the admin listener would give it now."""
     gateway = ours.gateway
-    standing = Standing("local", EEA.digest, "eea", 256, False, gateway.view, None, (0, 0))
+    calls = Calls(*gateway.calls())
+    standing = Standing("local", EEA.digest, "eea", 256, False, gateway.view, calls, None, (0, 0))
     shown = Exposition(gateway.counting, lambda: standing, utcnow)
     return shown.render(shown.take()).decode()
 
@@ -344,6 +346,32 @@ async def test_the_page_is_what_promtool_calls_good(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+async def test_where_calls_are_and_which_endpoints_rest_is_shown(tmp_path: Path) -> None:
+    """A replica that gets nothing, or everything, is seen before its callers complain."""
+    began, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def waits(exchange: Exchange) -> None:
+        began.set()
+        await goes_on.wait()
+        await exchange.answer(completion("Paris."))
+
+    async with engine(waits) as it, site(tmp_path, it.address) as ours:
+        call = asyncio.create_task(ours.chat())
+        await began.wait()
+        during = samples(page(ours))
+        goes_on.set()
+        await call
+        ours.endpoint(f"127.0.0.1:{free_port()}")
+        await ours.seen()
+        assert [(await ours.chat()).status for _ in range(12)] == [503] * 12  # it rests for 8 s
+        after = samples(page(ours))
+    where = {"endpoint": "local-llamacpp"}
+    assert value(during, "sovereign_endpoint_outstanding", **where) == 1
+    assert value(during, "sovereign_endpoint_resting", **where) == 0
+    assert value(after, "sovereign_endpoint_outstanding", **where) == 0
+    assert value(after, "sovereign_endpoint_resting", **where) == 1
+
+
 async def test_how_things_stand_is_read_at_the_moment_it_is_asked_for(tmp_path: Path) -> None:
     """An alert about expiry needs the expiry, not what it was at the start."""
     async with engine() as it, site(tmp_path, it.address) as ours:
@@ -388,7 +416,7 @@ def test_looking_copies_so_that_a_thread_can_write_what_a_call_changes() -> None
     call.course.code = "answered"
     counting.begin(call)
     view = View(Known({}, {}), Snapshot(0, ()), utcnow())
-    standing = Standing("s", "d", "eea", 1, False, view)
+    standing = Standing("s", "d", "eea", 1, False, view, Calls({}, ()))
     taken = look(counting, standing, utcnow())
     counting.end(call)
     name = families.REQUESTS.name

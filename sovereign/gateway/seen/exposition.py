@@ -6,7 +6,7 @@ the gateway itself goes by, its view of keys and endpoints and the state of its 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,6 +33,14 @@ Values = dict[Labels, float]
 
 
 @dataclass(frozen=True, slots=True)
+class Calls:
+    """Where calls are now: how many at each endpoint, and which ones are not asked just now."""
+
+    outstanding: Mapping[str, int]
+    resting: Collection[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """How things stand, beside what was counted. `certificate_ends` is None without TLS."""
 
@@ -42,6 +50,7 @@ class Standing:
     calls_max: int
     log_failed: bool
     view: View
+    calls: Calls
     certificate_ends: datetime | None = None
     spans: tuple[int, int] | None = None
 
@@ -83,6 +92,9 @@ def _stated(
     if standing.certificate_ends is not None:
         yield fam.CERTIFICATE, {(): standing.certificate_ends.timestamp()}
     yield from _of_endpoints(view.snapshot.endpoints, now)
+    running, resting = standing.calls.outstanding, standing.calls.resting
+    yield fam.OUTSTANDING, {(name,): float(count) for name, count in running.items()}
+    yield fam.RESTING, {(name,): float(name in resting) for name in running}
     if standing.spans is not None:
         sent, lost = standing.spans
         yield fam.SPANS, {("sent",): float(sent), ("lost",): float(lost)}

@@ -169,6 +169,18 @@ QUARANTINED = Family(
     "1 for an endpoint that the controller has shut, by the reason; not there for the others.",
     ("endpoint", "reason"),
 )
+OUTSTANDING = Family(
+    "sovereign_endpoint_outstanding",
+    "gauge",
+    "Calls of this gateway that run at an endpoint or wait for their turn there.",
+    ("endpoint",),
+)
+RESTING = Family(
+    "sovereign_endpoint_resting",
+    "gauge",
+    "1 for an endpoint that is not asked for a while because calls failed there, else 0.",
+    ("endpoint",),
+)
 SPANS = Family(
     "sovereign_tracing_spans_total",
     "counter",
@@ -177,7 +189,7 @@ SPANS = Family(
 )
 STATED = (
     *(CALLS, STREAMS, CALLS_MAX, BUILD, LOG_FAILED, KEYS_AGE, REGISTRY_AGE),
-    *(CERTIFICATE, ATTESTATION, USABLE, QUARANTINED, SPANS),
+    *(CERTIFICATE, ATTESTATION, USABLE, QUARANTINED, OUTSTANDING, RESTING, SPANS),
 )
 FAMILIES = (*COUNTED, *STATED)
 """Every metric of the gateway, besides those of its process."""
