@@ -49,7 +49,7 @@ def show(
 ) -> None:
     """What is processed, for whom, why, where it goes and for how long: 3 with anything unknown."""
     where = deployed(home)
-    found = made_of(*_live(where))
+    found = made_of(*live_of(where))
     page = "\n".join(_page(found)) + "\n"
     if out is not None:
         write_file(out, page.encode())
@@ -64,12 +64,13 @@ def show(
     raise typer.Exit(3 if found.unknown else 0)
 
 
-def _live(home: Home) -> tuple[Policy, Live]:
-    """The state that the register follows, read now."""
+def live_of(home: Home, *, measured: bool = True) -> tuple[Policy, Live]:
+    """The state that the register follows, read now; without `measured` no control is asked."""
     policy, now, settings = policy_of(home), utcnow(), home.settings
     store = Keystore(home.keystore)
     keys = [Bound.of(key, now) for key in store.known().keys.values()]
     site = Site(home, policy, now)
+    controls = policy.controls.values() if measured else ()
     live = Live(
         now=now,
         site=settings.site,
@@ -78,7 +79,7 @@ def _live(home: Home) -> tuple[Policy, Live]:
         tenants=tuple(store.tenants()),
         bound=(*keys, *_bindings(home, policy)),
         judged=dependencies.judge(policy, dependencies.of_site(home, policy), now),
-        verdicts=tuple((each, answer(site, each.check)) for each in policy.controls.values()),
+        verdicts=tuple((each, answer(site, each.check)) for each in controls),
     )
     return policy, live
 

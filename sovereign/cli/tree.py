@@ -74,6 +74,7 @@ def whole() -> typer.Typer:
         services,
         size,
         subject,
+        subject_export,
         tenant,
         usage,
         weights,
@@ -108,6 +109,7 @@ def whole() -> typer.Typer:
     app.add_typer(hold.app, name="hold")
     app.add_typer(incident.app, name="incident")
     app.add_typer(register.app, name="register")
+    subject_export.add_to(subject.app)
     app.add_typer(subject.app, name="subject")
     app.add_typer(retention.app, name="retention")
     app.add_typer(witness.app, name="witness")
