@@ -148,6 +148,12 @@ class SubjectHeld(Refused):
     code = "subject-held"
 
 
+class SubjectRestricted(Refused):
+    """Use of a person's data is restricted. Nothing was read, answered or erased."""
+
+    code = "subject-restricted"
+
+
 class StandbyBehind(Refused):
     """The standby lacks acknowledged records that are older than the recovery point."""
 

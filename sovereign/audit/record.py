@@ -332,6 +332,16 @@ RECORD_TYPES: dict[str, RecordType] = {
         "A person's key was destroyed: what names them in that many records is unreadable.",
         {"tenant": N, "records": I, "plain": I, "policy": N},
     ),
+    "subject-restricted": RecordType(
+        "evidence",
+        "A person had the use of their data restricted (GDPR Art. 18(1)): for all or one purpose.",
+        {"restriction": N, "tenant": N, "purpose": OPTIONAL, "ground": N, "policy": N},
+    ),
+    "subject-unrestricted": RecordType(
+        "evidence",
+        "A restriction was lifted; the person had been told so at `told_at` (GDPR Art. 18(3)).",
+        {"restriction": N, "reason": N, "told_at": T, "policy": N},
+    ),
     "hold-released": RecordType(
         "evidence",
         "A hold ended before it expired; the next retention run erases its copies.",

@@ -22,7 +22,13 @@ from sovereign.audit.search import Found, Gap, Hit, Source, Wanted
 from sovereign.audit.verify import eraser_of
 from sovereign.cli.audit_args import chosen, deployed, records_given, time_given
 from sovereign.cli.output import UNDETERMINED, HomeOption, JsonFlag, give, policy_of, say, table
-from sovereign.cli.reading import Reading, ReasonOption, reason_of, record_readings
+from sovereign.cli.reading import (
+    Reading,
+    ReasonOption,
+    reason_of,
+    record_readings,
+    refuse_restricted,
+)
 from sovereign.errors import BadInput, UnknownName
 from sovereign.keystore import Keystore
 from sovereign.settings import Home
@@ -223,6 +229,8 @@ def _recorded(
     """Record the reading; nothing of it is shown before this returns."""
     policy = policy_of(home)
     named = reason_of(policy, reason)
+    if wanted.subject is not None:
+        refuse_restricted(policy, Keystore(home.keystore).known(), wanted.subject, named)
     readings = [Reading(s.origin, within.start, len(within), wanted.kinds) for s, within in logs]
     return record_readings(home, policy, named, readings)
 

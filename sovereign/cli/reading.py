@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from sovereign.errors import BadInput, UnknownName
+from sovereign.errors import BadInput, SubjectRestricted, UnknownName
+from sovereign.keystore import Known
 from sovereign.policy import Policy
 from sovereign.settings import Home
 
@@ -55,6 +56,21 @@ def reason_of(policy: Policy, given: str) -> str:
     if given not in listed:
         raise UnknownName(f"{given!r} is no reason to read the audit log", accepted=accepted)
     return given
+
+
+def refuse_restricted(policy: Policy, known: Known, pseudonym: str, reason: str) -> None:
+    """Refuse to look for a person who had the use of their data restricted (GDPR Art. 18(2)).
+
+    Raises:
+        SubjectRestricted: and the policy does not list this reason for that. Nothing was read.
+    """
+    listed = policy.audit.reading.restricted
+    if reason not in listed and any(found == pseudonym for _, found in known.restricted):
+        raise SubjectRestricted(
+            "the use of this person's data is restricted",
+            because="they are kept, and else used for little (GDPR art. 18(2))",
+            accepted=", ".join(listed) or "no reason: reading.restricted in rules/audit.yaml",
+        )
 
 
 def record_readings(

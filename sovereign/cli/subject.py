@@ -18,6 +18,7 @@ from sovereign.cli.subject_of import (
     held_of,
     person,
     refuse_held,
+    refuse_restricted_erasure,
 )
 from sovereign.errors import UnknownName
 from sovereign.keystore import Keystore
@@ -50,9 +51,18 @@ def find(
     found = [each for each in everything if isinstance(each, Hit)]
     gaps = [each.name for each in everything if isinstance(each, Gap)]
     held = sorted({hold for hold, _ in held_of(where, known, named)})
+    restricted = [each.id for each in known.restricted.get((tenant, named), ())]
     if as_json:
         rows = [{"record": hit.name, **hit.fields} for hit in found]
-        give({"pseudonym": named, "records": rows, "holds": held, "unreadable": gaps})
+        give(
+            {
+                "pseudonym": named,
+                "records": rows,
+                "holds": held,
+                "restricted": restricted,
+                "unreadable": gaps,
+            }
+        )
         raise typer.Exit(3 if gaps else 0)
     table(
         ("at", "record", "type", "model", "verdict"),
@@ -68,6 +78,7 @@ def find(
         ],
     )
     facts({"pseudonym": named, "records": len(found), "held in": ", ".join(held) or "no hold"})
+    facts({"restricted": ", ".join(restricted) or "no"})
     if gaps:
         say(f"cannot be read, and may be about this person: {', '.join(gaps)}")
         raise typer.Exit(3)
@@ -94,6 +105,7 @@ def erase(
     found = found_of(where, policy, known, tenant, named, reason)
     about = [hit for hit in found if isinstance(hit, Hit) and "subject" in hit.fields]
     plain = sum(not hit.fields["subject"].startswith(SEALED) for hit in about)
+    refuse_restricted_erasure(known, tenant, named)
     refuse_held(where, known, named)
     if not about:
         raise UnknownName(

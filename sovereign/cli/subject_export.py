@@ -59,6 +59,7 @@ def export(
     made = dossier(
         *(register(*live_of(where, measured=False)), policy.retention, (tenant, named)),
         *(sources, gaps),
+        restricted=(tenant, named) in known.restricted,
     )
     document = {"note": NOTE, **msgspec.to_builtins(made), "at": written(made.at)}
     if out is not None:

@@ -16,8 +16,8 @@ import typer
 from sovereign import fleet, holds
 from sovereign.audit import proof, record, search
 from sovereign.audit.search import Found, Gap, Hit, Wanted
-from sovereign.cli.reading import Reading, record_readings
-from sovereign.errors import BadInput, SubjectHeld, UnknownName
+from sovereign.cli.reading import Reading, record_readings, refuse_restricted
+from sovereign.errors import BadInput, SubjectHeld, SubjectRestricted, UnknownName
 from sovereign.keystore import Known
 from sovereign.policy import Policy
 from sovereign.registry import utcnow
@@ -66,6 +66,7 @@ def found_of(
 
     Entries that cannot be read are among them: nobody can tell whether they are about the person.
     """
+    refuse_restricted(policy, known, named, reason)
     logs = [m for m in fleet.members(home) if m.vkey is not None and m.stream == "event"]
     sources = [fleet.source(member) for member in logs]
     readings = [Reading(s.origin, 0, s.size, ("tenant", "subject")) for s in sources if s.size]
@@ -98,6 +99,22 @@ def refuse_held(home: Home, known: Known, named: str) -> None:
             because="what is held must stay readable (GDPR art. 17(3))",
             found=", ".join(held),
             next_step=f"sovereign hold show {held[0]}",
+        )
+
+
+def refuse_restricted_erasure(known: Known, tenant: str, named: str) -> None:
+    """Refuse an erasure while the person wants the data kept, and not used (GDPR Art. 18(1)).
+
+    Raises:
+        SubjectRestricted: there is a restriction. Nothing was erased.
+    """
+    standing = known.restricted.get((tenant, named), ())
+    if standing:
+        raise SubjectRestricted(
+            "the use of this person's data is restricted",
+            because="whoever has their data restricted has them kept (GDPR art. 18(1))",
+            found=", ".join(each.id for each in standing),
+            next_step="sovereign subject unrestrict, once the person has been told",
         )
 
 

@@ -33,7 +33,7 @@ _SMALLER_IS_STRICTER = (
 )
 _BIGGER_IS_STRICTER = ("witnesses.quorum", "changes.replayed_days")
 _SHORTER_IS_STRICTER = (
-    *("reading.reasons", "changes.approvers", "changes.reasons"),
+    *("reading.reasons", "reading.restricted", "changes.approvers", "changes.reasons"),
     *("holds.approvers", "holds.bases", "acknowledging.approvers"),
 )
 _SAYS_NOTHING = ("because", "source", "decided", "describes", "note", "examples", "title")

@@ -31,6 +31,8 @@ from sovereign.registry import Endpoint, utcnow
 from sovereign.settings import GatewaySettings
 from sovereign.subjects import HEADER, OIDC_SUB, pseudonym, stated
 
+RESTRICTED = "the person this is for has had the use of their data restricted"
+
 
 @dataclass(frozen=True, slots=True)
 class Bench:
@@ -81,7 +83,7 @@ async def admit(
     """Decide, and have the decision on disk, before anything is sent anywhere.
 
     Raises:
-        Denied: the subject is missing, or no endpoint may answer; the refusal is recorded.
+        Denied: the subject is missing or restricted, or no endpoint may answer; that is recorded.
     """
     started, now = time.monotonic(), utcnow()
     subject = _subject(call, key, wish, view.known.secrets)
@@ -98,6 +100,9 @@ async def admit(
     if subject is None:
         code = "subject-missing"
         choice = Choice(choice.model, None, code, code, _no_subject(key), choice.asked_at)
+    elif subject and view.known.restricts(key.tenant, subject, key.purpose):
+        code = "subject-restricted"
+        choice = Choice(choice.model, None, code, code, RESTRICTED, choice.asked_at)
     call.course.was_decided(kind.name, choice, streams=wish.stream)
     sealed = view.known.sealed(key.tenant, subject) if subject else ""
     recorded = await bench.recording.decision(

@@ -27,6 +27,7 @@ STATUS = {
     "field-invalid": 422,
     "remote-content-refused": 403,
     "subject-missing": 403,
+    "subject-restricted": 403,
     "model-unknown": 404,
     "model-not-bound": 403,
     "access-refused": 403,

@@ -76,17 +76,37 @@ class Tenant(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Restriction:
+    """What a person had restricted (GDPR Art. 18): one purpose of a tenant, or "" for all of them.
+
+    `id` is what the records of it say; who it is about stands here alone.
+    """
+
+    id: str
+    tenant: str
+    pseudonym: str
+    purpose: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """Every key by its fingerprint, every tenant's secret, and its subjects' keys.
 
     `subjects` lacks a tenant whose store was made before there were such keys, until `create`.
-    `suspended` are the names of tenants none of whose keys may be used.
+    `suspended` are the names of tenants none of whose keys may be used. `restricted` are the
+    purposes, "" for all, that a person of a tenant had restricted, by both names.
     """
 
     keys: dict[str, Key]
     secrets: dict[str, bytes]
     subjects: Mapping[str, SubjectKeys] = field(default_factory=dict)
     suspended: frozenset[str] = frozenset()
+    restricted: Mapping[tuple[str, str], tuple[Restriction, ...]] = field(default_factory=dict)
+
+    def restricts(self, tenant: str, pseudonym: str, purpose: str) -> bool:
+        """Whether a person had this purpose restricted, or all of them."""
+        found = self.restricted.get((tenant, pseudonym), ())
+        return any(each.purpose in ("", purpose) for each in found)
 
     def sealed(self, tenant: str, pseudonym: str) -> str:
         """A pseudonym as a record holds it; in the clear where the tenant has no tree yet."""

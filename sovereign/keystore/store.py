@@ -6,15 +6,15 @@ empty, and `create` adds the tables. Every change is one transaction, done or no
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from sovereign.keystore import rows, trees
-from sovereign.keystore.bound import Key, Known, Tenant, new_secret
+from sovereign.keystore import restrictions, rows, trees
+from sovereign.keystore.bound import Key, Known, Restriction, Tenant, new_secret
 from sovereign.subjectkeys import SubjectKeys
 
 State = tuple[int, int, int, bytes]
@@ -26,6 +26,10 @@ CREATE TABLE IF NOT EXISTS subject_node (
     tenant TEXT NOT NULL, generation INTEGER NOT NULL, depth INTEGER NOT NULL,
     prefix BLOB NOT NULL, secret BLOB NOT NULL,
     PRIMARY KEY (tenant, generation, depth, prefix)
+) STRICT;
+CREATE TABLE IF NOT EXISTS subject_restricted (
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, pseudonym TEXT NOT NULL, purpose TEXT NOT NULL,
+    UNIQUE (tenant, pseudonym, purpose)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS subject_change (number INTEGER PRIMARY KEY) STRICT;
 """
@@ -79,11 +83,13 @@ class Keystore:
             tenants = db.execute("SELECT name, secret FROM tenant").fetchall()
             states = rows.states(db)
             self._subjects = trees.read(db, self._subjects)
+            restricted = restrictions.by_person(db)
         return Known(
             {digest: msgspec.json.decode(content, type=Key) for digest, content in keys},
             {name: bytes(secret) for name, secret in tenants},
             self._subjects[1],
             frozenset(t.name for t in states.values() if t.suspended_at is not None),
+            restricted,
         )
 
     def tenants(self) -> list[Tenant]:
@@ -204,6 +210,24 @@ class Keystore:
         with self._changing() as db:
             rows.write_tenant(db, tenant)
         return tenant
+
+    def restrict(self, wanted: Restriction) -> Restriction:
+        """Let nothing be done for a person's purpose from now on; a gateway knows within a second.
+
+        Returns:
+            What stands now: the earlier one where this purpose was restricted already.
+        """
+        self.create()  # a store that an earlier version made has no such table
+        with self._changing() as db:
+            db.execute("BEGIN IMMEDIATE")
+            return restrictions.add(db, wanted)
+
+    def lift(self, ids: Iterable[str]) -> None:
+        """Forget restrictions, and with them who they were about."""
+        with self._changing() as db:
+            db.execute("PRAGMA secure_delete = ON")
+            db.execute("BEGIN IMMEDIATE")
+            restrictions.remove(db, ids)
 
     def destroy(self, tenant: str, pseudonym: str) -> None:
         """Destroy the key of a subject.

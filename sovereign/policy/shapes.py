@@ -640,13 +640,21 @@ class Reason(Shape, frozen=True):
 
 
 class Reading(Shape, frozen=True):
-    """The reasons there are. Free text is not one: it would carry personal data."""
+    """The reasons there are. Free text is not one: it would carry personal data.
+
+    For those of `restricted` alone are the records of a person looked for who had the use of
+    their data restricted.
+    """
 
     reasons: tuple[Reason, ...] = ()
+    restricted: tuple[Name, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse two reasons of one name."""
+        """Refuse two reasons of one name, and what is no reason at all."""
         _refuse_doubles("id", [each.id for each in self.reasons])
+        unknown = set(self.restricted) - {each.id for each in self.reasons}
+        if unknown:
+            raise ValueError(f"{sorted(unknown)[0]!r} under restricted is no reason to read")
 
 
 class Changes(Shape, frozen=True):

@@ -13,7 +13,9 @@ import pytest
 
 from sovereign.gateway.choose import UNKNOWN
 from sovereign.gateway.refusal import MISTRALS_OWN, RETRY_AFTER_S, STATUS
+from sovereign.keystore import Restriction
 from sovereign.registry import utcnow
+from sovereign.subjects import HEADER, pseudonym
 from tests.access.refusing import ACCESS, RULE
 from tests.gateway.limiting import BUDGET, LIMITING
 from tests.gateway.site import CHAT, EEA, OPENAI, Reply, Site, disks, site
@@ -114,6 +116,16 @@ def with_key(**bound: Any) -> Case:
     return case
 
 
+async def restricted_person(ours: Site, it: Engine, headers: dict[str, str]) -> Reply:
+    """She had the use of her data restricted, for the purpose of this key (GDPR Art. 18)."""
+    secret = ours.key(subject="header")
+    hers = pseudonym(ours.keystore.known().secrets["acme"], "ann")
+    ours.keystore.restrict(Restriction("res_1", "acme", hers, "tests"))
+    ours.keystore.restrict(Restriction("res_2", "acme", hers[::-1]))
+    await ours.seen()
+    return await ours.chat(secret=secret, headers={**headers, HEADER: "ann"})
+
+
 def with_endpoint(**said: Any) -> Case:
     async def case(ours: Site, it: Engine, headers: dict[str, str]) -> Reply:
         ours.endpoint(it.address, **said)
@@ -175,6 +187,7 @@ CASES: dict[str, Case] = {
     "field-invalid": chat(temperature="hot"),
     "remote-content-refused": chat(messages=[{"role": "user", "content": [IMAGE]}]),
     "subject-missing": with_key(subject="header"),
+    "subject-restricted": restricted_person,
     "model-unknown": chat(model="gpt-9"),
     "model-not-bound": with_key(models=("tiny-mixtral",)),
     "embeddings-not-enabled": asking("/v1/embeddings", model=MODEL, input="x"),
@@ -198,6 +211,7 @@ CASES: dict[str, Case] = {
 DECIDED_NO = {
     "remote-content-refused": "remote-content-refused",
     "subject-missing": "subject-missing",
+    "subject-restricted": "subject-restricted",
     "model-unknown": "model-unknown",
     "model-not-bound": "key-binding",
     "access-refused": RULE,
