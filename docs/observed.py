@@ -239,6 +239,14 @@ PANELS = (
         "bargauge",
     ),
     Panel("Memory", "bytes", (("process_resident_memory_bytes", "{{job}}"),)),
+    Panel(
+        "Calls at each endpoint",
+        "short",
+        (
+            ("sovereign_endpoint_outstanding", "{{endpoint}}"),
+            ("sovereign_endpoint_resting == 1", "{{endpoint}} rests"),
+        ),
+    ),
 )
 _WIDE, _HIGH, _ACROSS = 8, 7, 3
 
