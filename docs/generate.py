@@ -17,7 +17,7 @@ import msgspec
 import typer
 from msgspec import inspect
 
-from docs import observed
+from docs import mistral, observed
 from sovereign import errors, settings
 from sovereign.cli import app
 from sovereign.gateway.refusal import STATUS
@@ -150,6 +150,8 @@ def pages() -> dict[str, Callable[[], str]]:
         "docs/formats/events.md": observed.events_page,
         "docs/formats/openapi-mistral.json": partial(observed.openapi_page, "mistral"),
         "docs/formats/openapi-openai.json": partial(observed.openapi_page, "openai"),
+        "docs/guide/mistral.md": mistral.page,
+        "docs/guide/mixtral-8x7b.svg": mistral.drawing,
         "docs/monitoring/alerts.md": observed.alerts_page,
         "docs/monitoring/dashboard.json": observed.dashboard,
         **dict(schemas()),
