@@ -332,6 +332,21 @@ RECORD_TYPES: dict[str, RecordType] = {
         "A person's key was destroyed: what names them in that many records is unreadable.",
         {"tenant": N, "records": I, "plain": I, "policy": N},
     ),
+    "request-received": RecordType(
+        "evidence",
+        "A person asked for something at `received_at` (GDPR Art. 15 to 21); its month runs.",
+        {"request": N, "asked": N, "received_at": T, "policy": N},
+    ),
+    "request-extended": RecordType(
+        "evidence",
+        "The person was told at `told_at` why it takes two months more (GDPR Art. 12(3)).",
+        {"request": N, "reason": N, "told_at": T, "policy": N},
+    ),
+    "request-answered": RecordType(
+        "evidence",
+        "The person was answered; a refusal says on which ground (GDPR Art. 12(4) and (5)).",
+        {"request": N, "outcome": N, "ground": OPTIONAL, "answered_at": T, "policy": N},
+    ),
     "subject-restricted": RecordType(
         "evidence",
         "A person had the use of their data restricted (GDPR Art. 18(1)): for all or one purpose.",

@@ -75,6 +75,7 @@ def whole() -> typer.Typer:
         size,
         subject,
         subject_export,
+        subject_requests,
         subject_restrict,
         tenant,
         usage,
@@ -112,6 +113,7 @@ def whole() -> typer.Typer:
     app.add_typer(register.app, name="register")
     subject_export.add_to(subject.app)
     subject_restrict.add_to(subject.app)
+    subject_requests.add_to(subject.app)
     app.add_typer(subject.app, name="subject")
     app.add_typer(retention.app, name="retention")
     app.add_typer(witness.app, name="witness")

@@ -31,6 +31,9 @@ from sovereign.outside import standings
 from sovereign.policy import Policy
 from sovereign.registry import Registry
 from sovereign.residency import stale_on
+from sovereign.rights.book import Book
+from sovereign.rights.book import Known as People
+from sovereign.rights.requests import LAW, left_by_kind
 from sovereign.settings import Home, Round, standby_file
 
 AGAIN_S = 60.0
@@ -110,10 +113,15 @@ INCIDENT_DUE = Gauge(
     "Until a duty of an open incident runs out, of the one that does first; negative once late.",
     ("duty",),
 )
+REQUEST_DUE = Gauge(
+    "sovereign_subject_request_due_seconds",
+    "Until a person's request is late, of the open one that is so first; negative once late.",
+    ("kind",),
+)
 GAUGES = (
     *(BUILD, ROUND_AT, ROUND_S, QUARANTINED, ENDPOINTS, RETAINED_AT, OVERDUE, DOUBTED),
     *(SEEN_AT, UNSEEN, BEHIND, POINT, SAID_AT, PLACE_ENDS, PLACES_STALE),
-    *(INCIDENTS, INCIDENT_DUE),
+    *(INCIDENTS, INCIDENT_DUE, REQUEST_DUE),
 )
 Found = Iterator[tuple[Gauge, Labels, float]]
 
@@ -190,6 +198,14 @@ def of_incidents(known: Known, policy: Policy, now: datetime) -> Found:
         yield INCIDENT_DUE, (duty,), left
 
 
+def of_requests(known: People, policy: Policy, now: datetime) -> Found:
+    """When the first request of each kind is late; nothing where the facts give it no time."""
+    law = policy.law.get(LAW)
+    if law is not None and law.term is not None:
+        for kind, left in left_by_kind(known.requests.values(), law.term, now).items():
+            yield REQUEST_DUE, (kind,), left
+
+
 class Exposed(Collector):
     """What the listener answers with, and the listener."""
 
@@ -202,6 +218,7 @@ class Exposed(Collector):
         self._clock = clock
         self._registry = Registry(home.registry)
         self._incidents = Ledger(home)
+        self._people = Book(home)
         self._round: tuple[datetime, float] | None = None
         self._one_at_a_time = threading.Lock()
         self._server: HTTPServer | None = None
@@ -263,6 +280,7 @@ class Exposed(Collector):
         yield from _if_readable(lambda: of_outside(home, policy, now))
         yield from _if_readable(lambda: of_standby(home))
         yield from _if_readable(lambda: of_incidents(self._incidents.look(), policy, now))
+        yield from _if_readable(lambda: of_requests(self._people.look(), policy, now))
 
 
 def _if_readable(read: Callable[[], Found]) -> Found:

@@ -22,9 +22,12 @@ from sovereign.engines import ENGINES
 from sovereign.errors import SovereignError
 from sovereign.evidence import drilled
 from sovereign.evidence.verdict import State, Verdict
+from sovereign.keystore import Keystore
 from sovereign.policy import THIS_HOST, Policy
 from sovereign.registry import Registry
 from sovereign.residency import Question, decide, is_loopback
+from sovereign.rights.book import Book
+from sovereign.rights.requests import term_of
 from sovereign.settings import Home
 from sovereign.sinks import journal
 from sovereign.sinks import standing as kept
@@ -230,6 +233,36 @@ def canary_drilled(site: Site) -> Verdict:
     return drilled.verdict(drilled.newest(site.home, "canary"), site.now)
 
 
+def requests_answered(site: Site) -> Verdict:
+    """No request of a person waits for longer than the law lets it."""
+    term, known = term_of(site.policy), Book(site.home).look()
+    still = [each for each in known.requests.values() if each.is_open]
+    late = [each.id for each in still if each.standing(term, site.now) == "late"]
+    if late:
+        return Verdict(State.FAIL, f"{len(late)} late: {', '.join(late[:5])}")
+    doubts = known.doubts(site.now)
+    if doubts:
+        return Verdict(State.UNKNOWN, "; ".join(doubts[:3]))
+    first = min((each.due_at(term) for each in still), default=None)
+    when = f", the first is due {first:%F %H:%M} UTC" if first else ""
+    return Verdict(State.PASS, f"{len(known.requests)} received, {len(still)} open{when}")
+
+
+def restrictions_stand(site: Site) -> Verdict:
+    """What people had restricted is what the gateway refuses: the log and the key store agree."""
+    known = Book(site.home).look()
+    every = Keystore(site.home.keystore).known().restricted.values()
+    stored = {each.id for several in every for each in several}
+    lost, unsaid = sorted(known.restricted - stored), sorted(stored - known.restricted)
+    if known.gaps:
+        return Verdict(State.UNKNOWN, "; ".join(known.gaps[:3]))
+    wrong = [f"{name} is not in the key store" for name in lost]
+    wrong += [f"{name} is in no record" for name in unsaid]
+    if wrong:
+        return Verdict(State.FAIL, "; ".join(wrong[:5]))
+    return Verdict(State.PASS, f"{len(stored)} restrictions, each with its record")
+
+
 def _engine_process(site: Site) -> tuple[host.EngineProcess, str]:
     chosen = site.home.settings
     if chosen.controller.observe_socket:
@@ -249,6 +282,8 @@ CHECKS: dict[str, Check] = {
     "ports_closed": ports_closed,
     "egress_closed": egress_closed,
     "canary_drilled": canary_drilled,
+    "requests_answered": requests_answered,
+    "restrictions_stand": restrictions_stand,
 }
 """Every check a file under `policies/controls/` may name; a test compares the two sets."""
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from sovereign.evidence import vouching
 from sovereign.licence import PRODUCTION, serves
 from sovereign.policy import THIS_HOST, Policy
-from sovereign.policy.shapes import Clock, Law, Licence, Limit, RetentionClass
+from sovereign.policy.shapes import Clock, Law, Licence, Limit, RetentionClass, Term
 from sovereign.residency import Question, decide
 
 VERBS = ("store", "process", "send")
@@ -222,11 +222,20 @@ def _controls(old: Policy, new: Policy) -> Iterator[Loosening]:
 
 
 def _clocks(old: Mapping[str, Law], new: Mapping[str, Law]) -> Iterator[Loosening]:
-    """A duty of an incident that is gone, is due later, or has more grounds not to arise."""
+    """A duty that is gone, is due later, or has more grounds not to arise; a longer term."""
     for name, was in sorted(old.items()):
         after = new.get(name)
+        if was.term is not None and _is_longer(was.term, after.term if after else None):
+            yield Loosening(f"term {name}", _shown(was.term), _shown(after and after.term))
         if was.clock is not None and not _is_as_strict(was, was.clock, after):
             yield Loosening(f"clock {name}", _shown(was.clock), _shown(after and after.clock))
+
+
+def _is_longer(before: Term, after: Term | None) -> bool:
+    """Whether a person may be kept waiting for longer, or for ever."""
+    if after is None:
+        return True
+    return after.months > before.months or after.extension_months > before.extension_months
 
 
 def _is_as_strict(was: Law, before: Clock, law: Law | None) -> bool:

@@ -157,6 +157,13 @@ class Clock(Shape, frozen=True):
         _refuse_doubles("ground", [each.id for each in self.unless])
 
 
+class Term(Shape, frozen=True):
+    """Months of the calendar in which a person is answered, and how many more may be taken."""
+
+    months: Annotated[int, Meta(ge=1, le=12)]
+    extension_months: Annotated[int, Meta(ge=0, le=12)] = 0
+
+
 class Law(Shape, frozen=True):
     """One duty or clock of the law, with the day it applies from."""
 
@@ -171,6 +178,7 @@ class Law(Shape, frozen=True):
     pending: str = ""
     note: str = ""
     clock: Clock | None = None
+    term: Term | None = None
 
 
 class LawFile(Shape, frozen=True):

@@ -72,6 +72,11 @@ def due(values: str) -> dict[str, str]:
     return {f'sovereign_incident_due_seconds{CT}, duty="gdpr-33-1"}}': values}
 
 
+def waiting(values: str) -> dict[str, str]:
+    """Seconds until a request of a person is late."""
+    return {f'sovereign_subject_request_due_seconds{CT}, kind="access"}}': values}
+
+
 def lag(bucket: str, values: str) -> dict[str, str]:
     """Records that were durable within a bound, and all of them."""
     return {f'{SLOW}, le="{bucket}"}}': values, f'{SLOW}, le="+Inf"}}': "0+100x100"}
@@ -242,6 +247,15 @@ CASES = [
     Case("incident-due", False, due("-1x9"), "1m", why="it is late, which is another alarm"),
     Case("incident-late", True, due("-1x9"), "1m"),
     Case("incident-late", False, due("0x9"), "1m"),
+    Case("request-due", True, waiting("604800x9"), "1m", "ticket"),
+    Case("request-due", False, waiting("604801x9"), "1m", "ticket"),
+    Case("request-due", False, waiting("172800x9"), "1m", "ticket", why="it is a page by then"),
+    Case("request-due", True, waiting("172800x9"), "1m"),
+    Case("request-due", True, waiting("0x9"), "1m"),
+    Case("request-due", False, waiting("172801x9"), "1m"),
+    Case("request-due", False, waiting("-1x9"), "1m", why="it is late, which is another alarm"),
+    Case("request-late", True, waiting("-1x9"), "1m"),
+    Case("request-late", False, waiting("0x9"), "1m"),
 ]
 
 
@@ -326,7 +340,7 @@ def test_an_alert_names_a_runbook_of_its_own_name_and_of_its_severity(rule: dict
 def test_an_alert_shows_only_labels_out_of_closed_sets(rule: dict[str, Any]) -> None:
     """What is sent by mail leaves the site: nothing of a client, and nobody's name."""
     allowed = {"job", "instance", "endpoint", "reason", "route", "log", "witness", "within_days"}
-    allowed |= {"duty"}
+    allowed |= {"duty", "kind"}
     for text in rule["annotations"].values():
         assert set(re.findall(r"\$labels\.(\w+)", text)) <= allowed
         assert not re.findall(r"query|\$externalLabels", text)
