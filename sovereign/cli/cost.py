@@ -14,6 +14,7 @@ from sovereign.cli.output import (
     home_of,
     policy_of,
     say,
+    say_folded,
     table,
     write_file,
 )
@@ -186,14 +187,15 @@ def _show(
             "n",
             "use",
             "EUR/h",
-            "a month",
-            "a million",
-            "pays from",
+            "month",
+            "EUR/M",
+            "pays at",
             "price read",
         )
         table(columns, [_row(each) for each in found])
-        say("pays from: requests a day from which one machine is cheaper than the API in the EU;")
-        say("  -: not within what it can carry, or no price. *: by the rate below")
+        say("pays at: requests a day from which a machine is cheaper than the API in the EU;")
+        say("  -: not within what it can carry, or no price. *: by the rate below;")
+        say("  EUR/M: a million tokens at this load. ?: price not verified")
     for each in found[:1]:
         grams = _grams(policy, each)
         co2 = f", {each.kwh_month * grams / 1000:.0f} kg CO2 ({grams} g/kWh)" if grams else ""
@@ -205,8 +207,9 @@ def _show(
             f"  your own: {mine.eur_month:.0f} a month, {mine.write_off_eur_month:.0f} of it "
             f"written off and {mine.power_eur_month:.0f} power; {mine.eur_million:.2f} a million"
         )
-    say(
-        f"  rate: 1 USD = {rate.eur_per_usd} EUR, {rate.read_on} [{rate.confidence}], {rate.source}"
+    say_folded(
+        f"rate: 1 USD = {rate.eur_per_usd} EUR, {rate.read_on} [{rate.confidence}], {rate.source}",
+        "  ",
     )
     say("  what a machine can do is expected, not measured: sovereign size --explain")
 
@@ -224,8 +227,9 @@ def _show_api(policy: Policy, model: Model, api: ApiCost | None, million: float)
     )
     say(
         f"    {price.input_eur}/{price.output_eur} EUR a million in/out, read {price.read_on} "
-        f"[{price.confidence}]; surcharge read {regional.read_on} [{regional.confidence}]"
+        f"[{price.confidence}];"
     )
+    say(f"    surcharge read {regional.read_on} [{regional.confidence}]")
     if model.status == "retired-upstream":
         say("    the last price printed: it is retired there")
 
@@ -235,7 +239,7 @@ def _row(each: MachineCost) -> tuple[str, ...]:
     mark = "*" if each.converted else ""
     read = "never" if price is None else str(price.read_on or "2026")
     if price is not None and price.confidence == "low":
-        read += " not verified"
+        read += "?"
     return (
         f"{each.shape.provider} {each.shape.id}",
         str(each.machines),

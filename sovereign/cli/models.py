@@ -12,11 +12,12 @@ from sovereign.catalogue import Entry, Wanted
 from sovereign.cli.output import (
     HomeOption,
     JsonFlag,
-    facts,
+    folded,
     give,
     home_of,
     policy_of,
     say,
+    say_folded,
     table,
     write_file,
 )
@@ -37,6 +38,7 @@ from sovereign.sizing.recommend import recommend as choices
 app = typer.Typer(help="List, compare and choose models.", no_args_is_help=True)
 UNVERIFIED = " (not verified)"
 _SHORT = {"non-production": "non-prod."}
+_ASKED = {"acknowledge": "ack."}
 """So that a row fits 80 columns; `models licence` says it in full."""
 _WIDTH = 79
 NameArgument = Annotated[str, typer.Argument(help="Id, alias or short name of a model.")]
@@ -117,13 +119,14 @@ def show(name: NameArgument, home: HomeOption = None, as_json: JsonFlag = False)
         give(_as_facts(policy, entry))
         return
     say(f"{entry.name} ({entry.id})")
-    _rows(_described(policy, entry))
+    folded(_described(policy, entry))
     for figure, mark in sorted(entry.figures.items()):
         if mark.note:
-            say(f"  {figure} [{mark.confidence}]: {mark.note}")
+            say_folded(f"{figure} [{mark.confidence}]: {mark.note}", "  ")
     if entry.note:
-        say(f"  note: {entry.note}")
-    say(f"  source: {entry.source}, looked at on {entry.checked_on} [{entry.confidence}]")
+        say_folded(f"note: {entry.note}", "  ")
+    said = f"source: {entry.source}, looked at on {entry.checked_on} [{entry.confidence}]"
+    say_folded(said, "  ")
 
 
 @app.command()
@@ -174,11 +177,11 @@ def licence(name: NameArgument, home: HomeOption = None, as_json: JsonFlag = Fal
         give({**said, "acknowledgement": serve == "acknowledge"})
         raise typer.Exit(1 if serve == "no" else 0)
     say(f"{model.id}: {text.name} ({text.terms})")
-    facts({"permits": text.permits})
+    folded({"permits": text.permits})
     for what, lines in (("forbids", text.forbids), ("requires", text.requires)):
         for line in lines:
-            facts({what: " ".join(line.split())})
-    facts(
+            folded({what: " ".join(line.split())})
+    folded(
         {
             "source": f"{text.source}, {text.checked_on} [{text.confidence}]",
             **({"note": text.note} if text.note else {}),
@@ -210,12 +213,14 @@ def recommend(
     catalogue.select(policy, Wanted(able=tuple(can or ()), terms=licence), today)
     card = card_of(policy.gpus, gpu)
     found, left = choices(policy, can or ["chat"], card, gpus, Load(context, concurrency), today)
-    found = tuple(c for c in found if licence in ("", c.model.licence_terms))
+    other = [c for c in found if licence not in ("", c.model.licence_terms)]
+    found = tuple(c for c in found if c not in other)
+    left = (*(LeftOut(c.model, f"its licence is {c.model.licence_terms}") for c in other), *left)
     if as_json:
         give({"models": [_choice(c) for c in found], "left_out": _left(left)})
         raise typer.Exit(0 if found else 1)
     table(
-        ("model", "as", "GiB a GPU", "users", "tok/s each", "state", "serve"),
+        ("model", "as", "GiB", "users", "tok/s", "state", "serve"),
         [
             (
                 c.model.id,
@@ -224,14 +229,18 @@ def recommend(
                 str(c.fit.concurrency_max),
                 f"{c.speed.each_tokens_s.slow:.0f}-{c.speed.each_tokens_s.fast:.0f}",
                 c.state,
-                c.serve,
+                _ASKED.get(c.serve, c.serve),
             )
             for c in found[:most]
         ],
     )
+    say("GiB: of each GPU; users: at once, at most; tok/s: expected for each of them;")
+    say("ack.: a role acknowledges its terms first (sovereign models licence)")
     say(f"{len(found)} fit {gpus} x {card.name} at {context} tokens x {concurrency}; others:")
     for each in left[:most]:
         say(f"  {each.model.id}: {each.why}")
+    if len(left) > most:
+        say(f"  … and {len(left) - most} more (--most, --json)")
     raise typer.Exit(0 if found else 1)
 
 
@@ -261,7 +270,7 @@ def moe(
     for line in picture.routing_text(model.name, a, fmt):
         say(line)
     if a.confidence == "low":
-        say(f"The measures of {a.id} are not verified: {a.source}.")
+        say_folded(f"The measures of {a.id} are not verified: {a.source}.")
     if svg is not None:
         say(f"written {svg}")
 
@@ -367,11 +376,6 @@ def _mark(entry: Entry, figure: str) -> str:
 
 def _unsure(entry: Entry, figure: str) -> str:
     return UNVERIFIED if catalogue.sureness(entry, figure) == "low" else ""
-
-
-def _rows(described: dict[str, str]) -> None:
-    for name, value in described.items():
-        say(f"  {name:<12}{value}")
 
 
 def _as_facts(policy: Policy, entry: Entry) -> dict[str, Any]:

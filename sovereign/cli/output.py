@@ -1,6 +1,7 @@
 """Show a result: a table for a person, JSON for a program, the same facts in both."""
 
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,10 @@ HomeOption = Annotated[
 
 UNDETERMINED, BROKEN = 3, 70
 LAST_COLUMN_MIN = 20
+WIDTH = 80
+"""Columns of a terminal that everybody has."""
+_NAME = 14
+"""Columns before the value of a fact."""
 
 
 def home_of(root: Path | None) -> Home:
@@ -99,6 +104,26 @@ def fail(error: SovereignError, *, as_json: bool) -> int:
     else:
         print("\n".join(error.lines()), file=sys.stderr)
     return error.exit_code
+
+
+def folded(pairs: Mapping[str, object]) -> None:
+    """As `facts`, with values of a sentence or more in lines that fit `WIDTH`."""
+    for name, value in pairs.items():
+        first, *rest = _lines(str(value), WIDTH - _NAME)
+        print(f"  {name:<12}{first}")
+        for line in rest:
+            print(" " * _NAME + line)
+
+
+def say_folded(text: str, indent: str = "") -> None:
+    """A sentence or more, in lines that fit `WIDTH`."""
+    for line in _lines(text, WIDTH - len(indent)):
+        print(indent + line)
+
+
+def _lines(text: str, width: int) -> list[str]:
+    """Lines of whole words: an address or an id that is cut in two cannot be copied."""
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def misread(cause: BaseException | None) -> None:

@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 from sovereign import catalogue
-from sovereign.cli.output import HomeOption, JsonFlag, give, home_of, policy_of, say, table
+from sovereign.cli.output import (
+    HomeOption,
+    JsonFlag,
+    give,
+    home_of,
+    policy_of,
+    say,
+    say_folded,
+    table,
+)
 from sovereign.cli.size_json import as_json as as_facts
 from sovereign.errors import BadInput, UnknownName
 from sovereign.policy import Policy
@@ -145,7 +154,7 @@ def _show(answer: Answer, *, explain: bool, as_plan: bool) -> None:
         _show_smallest(answer)
     _show_machines(answer.machines)
     for warning in answer.warnings:
-        say(f"! {warning}")
+        say_folded(f"! {warning}")
     if explain:
         _show_explained(answer)
     if as_plan:

@@ -1,6 +1,7 @@
 """`sovereign models`, `size` and `cost` as a person and a program meet them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ MIXTRAL = {
     "vocab_size": 32000,
     "max_position_embeddings": 32768,
 }
+NAMED = ("mixtral-8x7b", "mistral-large", "codestral", "mistral-medium-3.5", "mistral-small-3.2")
 
 
 def test_the_size_of_mixtral_is_what_everybody_asks_first(run: Run) -> None:
@@ -256,3 +258,34 @@ def test_a_model_that_is_no_longer_sold_is_still_costed(run: Run) -> None:
     assert said["machines"]
     assert all(each["break_even_requests_day"] is None for each in said["machines"])
     assert "no longer sold" in run("cost", "mixtral-8x7b").out
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *(f"models {verb} {name}" for verb in ("show", "licence") for name in NAMED),
+        "models recommend --gpu h100-sxm --gpus 8 --most 40",
+        "models recommend --gpu h100-sxm --gpus 4 --can fim",
+        "models moe mistral-large",
+        "size mixtral-8x7b",
+        "size mistral-small-4 --gpu l40s --gpus 4",
+        "cost mistral-small-4",
+        "cost ministral-3-8b --own 1xl40s --own-price 14000",
+    ],
+)
+def test_an_answer_fits_eighty_columns(asked: str, run: Run) -> None:
+    """A line that a terminal breaks is read wrongly; an address alone is left whole."""
+    done = run(*asked.split())
+    assert done.code == 0, done.err
+    lines = [line.rstrip() for line in done.out.splitlines() if "https://" not in line]
+    assert [line for line in lines if len(line) > 80] == []
+
+
+def test_terms_that_a_role_has_to_acknowledge_are_told_in_a_recommendation(run: Run) -> None:
+    """And whoever asks for open licences alone sees what they lose by it."""
+    words = ["models", "recommend", "--gpu", "h100-sxm", "--gpus", "4", "--can", "fim"]
+    assert re.search(r"^codestral-22b-v0\.1 .* ack\. *$", run(*words).out, re.MULTILINE)
+    done = run(*words, "--licence", "open", "--json").json
+    assert [each["model"] for each in done["models"]] == ["mistral-7b-instruct-v0.3"]
+    why = {each["model"]: each["why"] for each in done["left_out"]}
+    assert why["codestral-22b-v0.1"] == "its licence is non-production"
