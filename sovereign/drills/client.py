@@ -51,6 +51,8 @@ def _can(policy: Policy, name: str, needed: str) -> bool:
 def make_keys(home: Home, note: Noted, purpose: str, sources: Iterable[str]) -> dict[str, str]:
     """A key for each source of a subject, recorded before it is made; secrets by source."""
     store, made = Keystore(home.keystore), {}
+    if not home.keystore.exists():
+        store.create()  # a site that let nobody in so far
     with operator_trail(home) as log:
         for source in sources:
             now = utcnow()

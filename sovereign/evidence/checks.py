@@ -230,7 +230,21 @@ def egress_closed(site: Site) -> Verdict:
 
 def canary_drilled(site: Site) -> Verdict:
     """The newest canary drill passed, lately, with this version."""
-    return drilled.verdict(drilled.newest(site.home, "canary"), site.now)
+    return _drilled(site, "canary", site.policy.audit.drills.canary_days)
+
+
+def disconnect_drilled(site: Site) -> Verdict:
+    """The newest drill that cut the site off from everybody passed, lately."""
+    return _drilled(site, "disconnect", site.policy.audit.drills.disconnect_days)
+
+
+def restore_drilled(site: Site) -> Verdict:
+    """The newest drill that put the logs back from a copy passed, lately."""
+    return _drilled(site, "restore", site.policy.audit.drills.restore_days)
+
+
+def _drilled(site: Site, drill: str, days: int) -> Verdict:
+    return drilled.verdict(drill, days, drilled.newest(site.home, drill), site.now)
 
 
 def requests_answered(site: Site) -> Verdict:
@@ -282,6 +296,8 @@ CHECKS: dict[str, Check] = {
     "ports_closed": ports_closed,
     "egress_closed": egress_closed,
     "canary_drilled": canary_drilled,
+    "disconnect_drilled": disconnect_drilled,
+    "restore_drilled": restore_drilled,
     "requests_answered": requests_answered,
     "restrictions_stand": restrictions_stand,
 }

@@ -1,7 +1,8 @@
 """What the newest record of a drill says, out of the operator's evidence.
 
 The record is the operator's own word, in a log that witnesses see: it can be made up once, and
-not afterwards. A verdict of another version of the software, or one too old, says nothing of today.
+not afterwards. One that is too old says nothing of today, nor for some drills does one of another
+version.
 """
 
 from datetime import datetime, timedelta
@@ -12,7 +13,8 @@ from sovereign.audit.merkle import TILE_WIDTH
 from sovereign.evidence.verdict import State, Verdict
 from sovereign.settings import Home
 
-KEPT_FOR = timedelta(days=31)
+OF_ITS_VERSION = ("canary",)
+"""Drills that say nothing of another version: where words end up changes with the program."""
 LOOKED_AT_MAX = 400 * TILE_WIDTH
 """So many records are looked at, the newest first."""
 
@@ -34,19 +36,22 @@ def newest(home: Home, drill: str) -> dict[str, Any] | None:
     return None
 
 
-def verdict(entry: dict[str, Any] | None, now: datetime) -> Verdict:
-    """What a record of a drill is worth at `now`."""
+def verdict(drill: str, days: int, entry: dict[str, Any] | None, now: datetime) -> Verdict:
+    """What the record of a drill is worth at `now`, when it is believed for so many days."""
+    if not days:
+        return Verdict(State.NOT_APPLICABLE, f"{drill}_days in rules/audit.yaml is 0")
     if entry is None:
-        return Verdict(State.UNKNOWN, "no record of a drill; sovereign drill canary")
+        return Verdict(State.UNKNOWN, f"no record of a drill; sovereign drill {drill}")
     at = datetime.fromisoformat(entry["at"])
     when = f"{entry['cases']} cases on {at:%F %H:%M} UTC"
     if entry["verdict"] == "finding":
         return Verdict(State.FAIL, f"{entry['findings']} findings, {when}")
+    other = drill in OF_ITS_VERSION and entry["version"] != __version__
     doubts = {
         f"{entry['unknown']} things could not be told, {when}": entry["verdict"] != "pass",
-        f"older than {KEPT_FOR.days} days: {when}": now - at > KEPT_FOR,
+        f"older than {days} days: {when}": now - at > timedelta(days=days),
         f"dated ahead of this machine's clock: {when}": at > now,
-        f"of version {entry['version']}, this is {__version__}": entry["version"] != __version__,
+        f"of version {entry['version']}, this is {__version__}": other,
     }
     for doubt, holds in doubts.items():
         if holds:

@@ -737,6 +737,17 @@ class HostRules(Shape, frozen=True):
     decided: str = ""
 
 
+class Drills(Shape, frozen=True):
+    """For how many days what a drill showed is believed; 0 where nobody asks for that drill."""
+
+    canary_days: Annotated[int, Meta(ge=0, le=366)] = 31
+    disconnect_days: Annotated[int, Meta(ge=0, le=366)] = 184
+    restore_days: Annotated[int, Meta(ge=0, le=366)] = 92
+    because: str = ""
+    source: str = ""
+    decided: str = ""
+
+
 class AuditFile(Shape, frozen=True):
     """rules/audit.yaml."""
 
@@ -749,6 +760,7 @@ class AuditFile(Shape, frozen=True):
     changes: Changes = field(default_factory=Changes)
     incidents: Incidents = field(default_factory=Incidents)
     host: HostRules = field(default_factory=HostRules)
+    drills: Drills = field(default_factory=Drills)
     because: str = ""
     source: str = ""
     decided: str = ""

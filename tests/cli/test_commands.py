@@ -326,6 +326,7 @@ def test_a_report_where_nothing_runs_is_not_known(run: Run, site: Path) -> None:
     assert states == {
         "canary-drilled": "unknown",
         "dependencies-placed": "unknown",
+        "disconnect-drilled": "unknown",
         "egress-closed": "unknown",
         "log-verifies": "pass",
         "logs-witnessed": "not_applicable",
@@ -334,6 +335,7 @@ def test_a_report_where_nothing_runs_is_not_known(run: Run, site: Path) -> None:
         "ports-closed": "unknown",
         "requests-answered": "pass",
         "restrictions-stand": "pass",
+        "restore-drilled": "unknown",
         "retention-met": "pass",
         "telemetry-off": "unknown",
     }

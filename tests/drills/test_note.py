@@ -95,6 +95,15 @@ def test_a_drill_that_fails_undoes_what_it_did(home: Home, monkeypatch: pytest.M
     assert states(home) == ["revoked"]
 
 
+def test_a_drill_has_keys_on_a_site_that_never_had_one(home: Home) -> None:
+    """A site whose callers all come with tokens has no key file until somebody needs one."""
+    home.keystore.unlink()
+    with noted(home, "disconnect", POLICY) as mine:
+        assert client.make_keys(home, mine, "drill-disconnect", ("none",))["none"]
+        assert states(home) == ["active"]
+    assert states(home) == ["revoked"]
+
+
 def test_two_drills_do_not_run_at_the_same_time(home: Home) -> None:
     """Each would find the other's words."""
     with noted(home, "canary", POLICY):

@@ -132,6 +132,8 @@ def deploys_and_answers(it: Deployed, *words: str) -> None:
     states = {control["id"]: control["state"] for control in report.json["controls"]}
     assert states.pop("dependencies-placed") == "unknown"  # nobody has said where they are
     assert states.pop("egress-closed") == "unknown"  # no firewall of ours was asked for here
+    undrilled = {states.pop("disconnect-drilled"), states.pop("restore-drilled")}
+    assert undrilled == {"unknown"}  # only the canary was
     asked = {states.pop("logs-witnessed"), states.pop("places-vouched")}
     assert asked == {"not_applicable"}  # as shipped, nobody is
     assert set(states.values()) == {"pass"}

@@ -48,14 +48,14 @@ def test_a_record_of_a_drill_is_worth_what_it_says_for_a_month(
     more: dict[str, Any], state: State, told: str
 ) -> None:
     """A drill of last year, or of other software, says nothing of what runs today."""
-    found = drilled.verdict({**SAID, **more}, NOW)
+    found = drilled.verdict("canary", 31, {**SAID, **more}, NOW)
     assert found.state is state
     assert told in found.found
 
 
 def test_a_site_that_was_never_drilled_is_not_known_and_is_told_how() -> None:
     """The next command stands in the verdict."""
-    found = drilled.verdict(None, NOW)
+    found = drilled.verdict("canary", 31, None, NOW)
     assert found.state is State.UNKNOWN
     assert "sovereign drill canary" in found.found
 
@@ -87,3 +87,25 @@ def test_the_newest_record_of_that_drill_counts_however_many_lie_after_it(home: 
     assert answer(site, "canary_drilled").state is State.PASS
     found = drilled.newest(home, "kill")
     assert found is None
+
+
+@pytest.mark.parametrize(("drill", "days"), [("disconnect", 184), ("restore", 92)])
+def test_cutting_off_and_restoring_are_asked_for_as_often_as_the_policy_says(
+    home: Home, drill: str, days: int
+) -> None:
+    """A drill of an earlier version shows that a copy can be put back; last year's does not."""
+    check, now = f"{drill}_drilled", utcnow()
+    assert answer(Site(home, POLICY, now), check).state is State.UNKNOWN
+    record(home, {**SAID, "drill": drill, "version": "0.0.1"})
+    then = utcnow() + timedelta(seconds=1)
+    assert answer(Site(home, POLICY, then), check).state is State.PASS
+    late = answer(Site(home, POLICY, then + timedelta(days=days)), check)
+    assert (late.state, f"older than {days} days" in late.found) == (State.UNKNOWN, True)
+    record(home, {**SAID, "drill": drill, "verdict": "finding", "findings": 1})
+    assert answer(Site(home, POLICY, utcnow()), check).state is State.FAIL
+
+
+def test_a_drill_that_the_policy_does_not_ask_for_does_not_apply(home: Home) -> None:
+    """Where there is no copy to restore from, the policy says so, and the report does."""
+    found = drilled.verdict("restore", 0, None, NOW)
+    assert found.state is State.NOT_APPLICABLE
