@@ -25,9 +25,9 @@ def plan_stack(asked: argparse.Namespace) -> int:
     made = plan.make(asked.stack, home, _tell)
     plan.record(made, home)
     if asked.json:
-        give(_as_facts(made))
+        give(as_facts(made))
     else:
-        _show(made)
+        show(made)
     return EXIT[made.verdict]
 
 
@@ -70,12 +70,17 @@ def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _show(made: Plan) -> None:
+REHEARSED = "The real engine, against a simulated account: nothing was asked of a cloud."
+REAL = "The real engine and the cloud's own provider, against what stands there."
+
+
+def show(made: Plan, against: str = REHEARSED) -> None:
+    """Print a plan for a person. `against` says what the engine looked at."""
     site, stack = made.site, made.stack
     what = f"{site.model}{f' in {stack.precision}' if stack.precision else ''} by {site.engine}"
     facts({"stack": f"{site.stack}: {what}, {_where(site)}", "policy": _policy(made)})
     if made.resources:
-        say("\n  The real engine, against a simulated account: nothing was asked of a cloud.\n")
+        say(f"\n  {against}\n")
         table(
             ("would", "resource", "name", "place", "verdict", "rule"),
             [(r.operation, r.kind, r.name, r.place, r.verdict, r.rule) for r in made.resources],
@@ -89,6 +94,8 @@ def _show(made: Plan) -> None:
         )
     say("")
     facts({"machines": _memory(made), "cost": _cost(made), "licence": made.licence})
+    if made.elsewhere:
+        facts({"or at": f"{', '.join(made.elsewhere)}, should stock run out"})
     say("\n  Outside of the plan, and what the policy says to it:\n")
     table(
         ("dependency", "place", "verdict", "rule", "instead"),
@@ -152,7 +159,8 @@ def _records(made: Plan) -> str:
     return f"{made.records[0]} … {made.records[-1].rpartition('#')[2]}"
 
 
-def _as_facts(made: Plan) -> dict[str, Any]:
+def as_facts(made: Plan) -> dict[str, Any]:
+    """The same plan for a program."""
     offer = made.site.offer
     return {
         "verdict": made.verdict,
@@ -172,6 +180,7 @@ def _as_facts(made: Plan) -> dict[str, Any]:
         "resources": made.resources,
         "answers": made.answers,
         "accepted": made.accepted,
+        "elsewhere": made.elsewhere,
         "rules_refusing": sorted({answer.rule for answer in made.refused}),
         "dependencies": made.dependencies,
         "unclear": made.unclear,

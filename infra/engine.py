@@ -7,6 +7,7 @@ of the cloud's provider. Everything lies under `SOVEREIGN_HOME/infra`:
 
     bin/         the engine and the two launchers
     STACK/       engine home, state, the simulator's books, the guard's answers
+    STACK/made   the same of what was made for real (`deployment.py`)
 
 The engine is told not to ask its maker for news (`PULUMI_SKIP_UPDATE_CHECK`), and where its
 state lies even when the operator's shell says otherwise (`PULUMI_BACKEND_URL`). Nothing here
@@ -17,7 +18,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ import msgspec
 import pulumi
 from pulumi import automation
 from pulumi.automation import errors
-from pulumi.automation.events import EngineEvent
+from pulumi.automation.events import EngineEvent, StepEventMetadata
 
 from infra.clouds import scaleway
 from infra.guard.pack import DECISIONS_VARIABLE, PROFILE_VARIABLE
@@ -57,38 +58,81 @@ class Announced:
     kind: str
     urn: str
     inputs: dict[str, Any]
+    parent: str = ""
+    provider: str = ""
+    protected: bool = False
 
 
 @dataclass(slots=True)
 class Rehearsed:
-    """What a run of the engine showed. `finished` is False when the engine refused or failed."""
+    """What a run of the engine showed. `finished` is False when the engine refused or failed.
+
+    `done` holds what happened, or what a comparison found; `failed` what was begun and gave an
+    error.
+    """
 
     finished: bool = False
     announced: list[Announced] = field(default_factory=list)
     judged: list[Judgement] = field(default_factory=list)
     refused: dict[str, list[str]] = field(default_factory=dict)
+    done: list[Announced] = field(default_factory=list)
+    failed: list[Announced] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where a run keeps its things, and which programs and words of the environment it gets.
+
+    `hidden` are variables of the operator's shell that the run must not see.
+    """
+
+    root: Path
+    folder: Path
+    programs: Path
+    url: str
+    words: Mapping[str, str]
+    hidden: tuple[str, ...] = ()
+
+
+def rehearsed(root: Path, cli: Path, stack: str) -> Where:
+    """A rehearsal: the simulated account, and state of its own on this disk."""
+    folder = folders(root / "infra" / stack)
+    return Where(
+        root=root,
+        folder=folder,
+        programs=launchers(root / "infra" / "bin", cli),
+        url=f"file://{folder / 'state'}",
+        words={"PULUMI_CONFIG_PASSPHRASE": kept_passphrase(folder / "passphrase")},
+        hidden=CREDENTIALS,
+    )
 
 
 class Rehearsal:
     """One stack on the real engine, against the simulator. Keeps its state between calls."""
 
     def __init__(
-        self, root: Path, cli: Path, site: Site, program: Callable[[], None] | None = None
+        self,
+        root: Path,
+        cli: Path,
+        site: Site,
+        program: Callable[[], None] | None = None,
+        where: Where | None = None,
     ) -> None:
         """Prepare the folders under `root`; nothing runs yet.
 
         Args:
             root: SOVEREIGN_HOME.
             program: what declares the resources; by default the site's own cloud.
+            where: by default a rehearsal.
         """
-        self._bin = _launchers(root / "infra" / "bin", cli)
-        self.folder = _folders(root / "infra" / site.stack)
+        self.where = where or rehearsed(root, cli, site.stack)
+        self.folder = self.where.folder
         self.books = self.folder / "simulated-account.json"
         self._decisions = self.folder / "guard-answers.jsonl"
-        self._passphrase = _passphrase(self.folder / "passphrase")
         self._site = site
         self._program = program or (lambda: declare(site))
+        self._selected: automation.Stack | None = None
 
     def preview(self) -> Rehearsed:
         """Show what would be made, judged by the guard. Nothing is made.
@@ -129,9 +173,11 @@ class Rehearsal:
         self._decisions.write_bytes(b"")
         shown = Rehearsed()
         try:
-            with _without(CREDENTIALS):
+            with _without(self.where.hidden):
                 verb(self._stack(), lambda event: _keep(shown, event))
             shown.finished = True
+        except errors.ConcurrentUpdateError:
+            raise
         except errors.CommandError as error:
             if not shown.said and not shown.refused:
                 shown.said.append(str(error))
@@ -142,20 +188,24 @@ class Rehearsal:
         return shown
 
     def _stack(self) -> automation.Stack:
+        """Selected once; selecting again would start the engine four times more."""
+        if self._selected is None:
+            self._selected = self._select()
+        return self._selected
+
+    def _select(self) -> automation.Stack:
         return automation.create_or_select_stack(
             stack_name=self._site.stack,
             project_name=PROJECT,
             program=self._program,
-            opts=_workspace(
-                self.folder, self._bin, f"file://{self.folder / 'state'}", self._environment()
-            ),
+            opts=_workspace(self.folder, self.where.programs, self.where.url, self._environment()),
         )
 
     def _environment(self) -> dict[str, str]:
         return {
-            "PATH": f"{self._bin}{os.pathsep}{os.environ.get('PATH', '')}",
-            "PULUMI_CONFIG_PASSPHRASE": self._passphrase,
-            "SOVEREIGN_HOME": str(self._bin.parents[1]),
+            **self.where.words,
+            "PATH": f"{self.where.programs}{os.pathsep}{os.environ.get('PATH', '')}",
+            "SOVEREIGN_HOME": str(self.where.root),
             BOOKS_VARIABLE: str(self.books),
             DECISIONS_VARIABLE: str(self._decisions),
             PROFILE_VARIABLE: self._site.profile,
@@ -167,14 +217,16 @@ def made_inventory(root: Path, cli: Path, site: Site, backend: str) -> dict[str,
 
     Args:
         backend: the stack's `state_backend`. Its credentials and the passphrase come from the
-            environment, as with the engine's own command line.
+            environment, as with the engine's own command line, unless a deployment kept one here.
 
     Raises:
         PlannerUnavailable: nothing of this stack was made there, or the state cannot be read.
     """
-    folder = _folders(root / "infra" / site.stack / "made")
+    folder = folders(root / "infra" / site.stack / "made")
     url = f"file://{folder / 'state'}" if backend == FILE_BACKEND else backend
-    options = _workspace(folder, _launchers(root / "infra" / "bin", cli), url, {})
+    kept = folder / "passphrase"
+    shell = {"PULUMI_CONFIG_PASSPHRASE": kept.read_text()} if kept.exists() else {}
+    options = _workspace(folder, launchers(root / "infra" / "bin", cli), url, shell)
     try:
         stack = automation.select_stack(
             stack_name=site.stack,
@@ -219,14 +271,25 @@ def _without(names: Iterable[str]) -> Iterator[None]:
 
 def _keep(shown: Rehearsed, event: EngineEvent) -> None:
     if event.resource_pre_event is not None:
-        step = event.resource_pre_event.metadata
-        inputs = dict(step.new.inputs or {}) if step.new else {}
-        shown.announced.append(Announced(str(step.op.value), step.type, step.urn, inputs))
+        shown.announced.append(_announced(event.resource_pre_event.metadata))
+    if event.res_outputs_event is not None:
+        shown.done.append(_announced(event.res_outputs_event.metadata))
+    if event.res_op_failed_event is not None:
+        shown.failed.append(_announced(event.res_op_failed_event.metadata))
     if event.policy_event is not None:
         urn = event.policy_event.resource_urn or ""
         shown.refused.setdefault(urn, []).append(event.policy_event.message)
     if event.diagnostic_event is not None and event.diagnostic_event.severity == "error":
         shown.said.append(event.diagnostic_event.message.strip())
+
+
+def _announced(step: StepEventMetadata) -> Announced:
+    new = step.new
+    known = (str(step.op.value), step.type, step.urn)
+    if new is None:
+        return Announced(*known, {})
+    inputs = dict(new.inputs or {})
+    return Announced(*known, inputs, new.parent, new.provider, bool(new.protect))
 
 
 def _workspace(
@@ -245,6 +308,7 @@ def _workspace(
             "PULUMI_BACKEND_URL": url,
             "PULUMI_ACCESS_TOKEN": "",
             "PULUMI_SKIP_UPDATE_CHECK": "1",
+            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "AWS_EC2_METADATA_DISABLED": "true",
             **environment,
         },
@@ -263,15 +327,19 @@ def _command(programs: Path, folder: Path) -> automation.PulumiCommand:
             os.environ["PULUMI_HOME"] = before
 
 
-def _folders(folder: Path) -> Path:
+def folders(folder: Path) -> Path:
     for name in ("state", "home", "work"):
         (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.rmtree(folder / "home" / "logs", ignore_errors=True)  # the engine never erases its own
     return folder
 
 
-def _launchers(folder: Path, cli: Path) -> Path:
-    """Put the engine and our two programs where the engine looks; return the folder."""
+def launchers(folder: Path, cli: Path, *, simulated: bool = True) -> Path:
+    """Put the engine and our programs where the engine looks; return the folder.
+
+    Args:
+        simulated: with the simulator under the name of the cloud's own provider.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     link = folder / "pulumi"
     if link.resolve() != cli.resolve():
@@ -279,7 +347,8 @@ def _launchers(folder: Path, cli: Path) -> Path:
         link.symlink_to(cli)
     python = f'PYTHONPATH="{_CHECKOUT}" exec "{sys.executable}" -u'
     _script(folder / "pulumi-analyzer-policy-python", f"{_NO_VENV}\n{python} -m pulumi.policy")
-    _script(folder / "pulumi-resource-scaleway", f"{python} -m infra.simulator")
+    if simulated:
+        _script(folder / "pulumi-resource-scaleway", f"{python} -m infra.simulator")
     return folder
 
 
@@ -288,8 +357,8 @@ def _script(path: Path, line: str) -> None:
     path.chmod(0o755)
 
 
-def _passphrase(path: Path) -> str:
-    """Encrypts secrets in the rehearsal's state; made once and kept beside it."""
+def kept_passphrase(path: Path) -> str:
+    """Encrypts secrets in a state on this disk; made once and kept beside it."""
     if not path.exists():
         path.touch(mode=0o600)
         path.write_text(secrets.token_urlsafe(32))

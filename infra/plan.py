@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -32,6 +33,9 @@ from sovereign.errors import ResidencyRefused
 from sovereign.policy import THIS_HOST, Policy
 from sovereign.residency import Question, decide
 from sovereign.settings import Home
+
+if TYPE_CHECKING:
+    from infra.engine import Rehearsal
 
 HOURS_A_MONTH = 730
 LOOPBACK = "127.0.0.1"
@@ -87,6 +91,7 @@ class Plan:
     cost: Cost | None
     dependencies: tuple[Dependency, ...]
     accepted: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
     resources: list[Resource] = field(default_factory=list)
     answers: list[Judgement] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
@@ -103,11 +108,18 @@ class Plan:
         return "refuse" if self.refused else "unknown" if self.unclear else "allow"
 
 
-def make(name: str, home: Home, say: _SAY, folder: Path = stacks.FOLDER) -> Plan:
+def make(
+    name: str,
+    home: Home,
+    say: _SAY,
+    folder: Path = stacks.FOLDER,
+    engine: Callable[[Site], "Rehearsal"] | None = None,
+) -> Plan:
     """Work out the plan of the stack `name`. Nothing is made in any cloud.
 
     Args:
         say: told what takes long, a line at a time.
+        engine: what previews; by default a rehearsal, which knows of nothing made before.
 
     Raises:
         UnknownName, StackUnreadable: the stack does not mean anything. Nothing was asked.
@@ -115,13 +127,12 @@ def make(name: str, home: Home, say: _SAY, folder: Path = stacks.FOLDER) -> Plan
     """
     stack = stacks.load(name, folder)
     policy = policies.load(home.policies, stack.profile, home.own_places)
+    plan = begin(name, stack, policy, home)
     now = datetime.now(UTC)
-    shop = offers.shop(stack.cloud) if stack.cloud in offers.CLOUDS else None
-    plan = _begin(name, stack, policy, shop, now, home)
     plan.answers += _backend(stack, policy, now)
     plan.answers += _machines(policy, plan.site, now)
     if stack.cloud in CLOUDS_MADE:
-        _rehearse(plan, home.root, say)
+        _rehearse(plan, engine(plan.site) if engine else _rehearsal(home.root, plan.site, say))
     return plan
 
 
@@ -148,14 +159,14 @@ def _backend(stack: Stack, policy: Policy, now: datetime) -> tuple[Judgement, ..
     return judge_backend(policy, backend_of(stack.state_backend, policy, shops), now)
 
 
-def _begin(
-    name: str,
-    stack: Stack,
-    policy: Policy,
-    shop: offers.Shop | None,
-    now: datetime,
-    home: Home,
-) -> Plan:
+def begin(name: str, stack: Stack, policy: Policy, home: Home) -> Plan:
+    """What a stack means, its cost and its licence, before any engine was asked.
+
+    Raises:
+        UnknownName: the stack does not mean anything.
+    """
+    now = datetime.now(UTC)
+    shop = offers.shop(stack.cloud) if stack.cloud in offers.CLOUDS else None
     model = model_of(policy, stack.model)
     terms = licence.decide(policy, model.id, _standing(stack, home, policy, model.id), now)
     plan = Plan(
@@ -169,6 +180,7 @@ def _begin(
     )
     if shop is not None:
         plan.accepted = tuple(_accepted(policy, shop, now))
+        plan.elsewhere = tuple(_elsewhere(plan, shop))
     plan.cost = _cost(plan.site.offer, plan.site.nodes)
     if not terms.allowed:
         asked = (model.id, "model", "", "weights", "process", False)
@@ -193,6 +205,14 @@ def _accepted(policy: Policy, shop: offers.Shop, now: datetime) -> Iterable[str]
     for zone in (zone for zone, sold in shop.offers.items() if sold):
         place = f"{shop.provider}:{zone}"
         if all(answer.allowed for answer in judge_place(policy, place, place, now)):
+            yield place
+
+
+def _elsewhere(plan: Plan, shop: offers.Shop) -> Iterable[str]:
+    """Where else the policy allows this cloud, and the same machine is sold."""
+    for place in plan.accepted:
+        sold = shop.sold_in(place.partition(":")[2])
+        if place != plan.site.place and plan.site.offer in sold:
             yield place
 
 
@@ -227,10 +247,14 @@ def _machines(policy: Policy, site: Site, now: datetime) -> Iterable[Judgement]:
     ]
 
 
-def _rehearse(plan: Plan, root: Path, say: _SAY) -> None:
+def _rehearsal(root: Path, site: Site, say: _SAY) -> "Rehearsal":
     from infra.engine import Rehearsal
 
-    shown = Rehearsal(root, pulumi_cli.get(say), plan.site).preview()
+    return Rehearsal(root, pulumi_cli.get(say), site)
+
+
+def _rehearse(plan: Plan, engine: "Rehearsal") -> None:
+    shown = engine.preview()
     plan.answers += shown.judged
     judged = {answer.resource for answer in shown.judged}
     for step in sorted(shown.announced, key=lambda step: (step.kind, step.urn)):

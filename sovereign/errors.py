@@ -14,6 +14,7 @@ SovereignError
     PolicyLoosens             policy-loosens
     CasesDiffer               access-cases-differ
     IncidentIncomplete        incident-incomplete
+    DestroyRefused            destroy-refused
   BadInput                  a file or an argument does not mean anything        exit 2
                               bad-input, where no narrower word below fits
     PolicyUnreadable          policy-unreadable
@@ -38,6 +39,8 @@ SovereignError
     StateUnreadable           state-unreadable
     ProcessFailed             process-failed
     PlannerUnavailable        planner-unavailable
+    StackLocked               stack-locked
+    StackIncomplete           stack-incomplete
     StandbyUnreachable        standby-unreachable
     DrillRunning              drill-running
     WeightsUnfetched          weights-unfetched
@@ -184,6 +187,12 @@ class IncidentIncomplete(Refused):
     code = "incident-incomplete"
 
 
+class DestroyRefused(Refused):
+    """Something on the stack may not go yet, or its data were not given up. Nothing was removed."""
+
+    code = "destroy-refused"
+
+
 class BadInput(SovereignError):
     """A file or an argument does not mean anything. Nothing was changed."""
 
@@ -322,6 +331,18 @@ class PlannerUnavailable(Unavailable):
     """The engine that plans could not be had, started, or asked. Nothing was decided."""
 
     code = "planner-unavailable"
+
+
+class StackLocked(Unavailable):
+    """Somebody else changes this stack. Nothing was changed by this run."""
+
+    code = "stack-locked"
+
+
+class StackIncomplete(Unavailable):
+    """A stack was made or removed in part. The same command takes it up where it stopped."""
+
+    code = "stack-incomplete"
 
 
 class StandbyUnreachable(Unavailable):

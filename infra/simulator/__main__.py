@@ -23,6 +23,7 @@ from pulumi.runtime.proto import provider_pb2_grpc as service
 
 from infra.offers import shop
 from infra.simulator.account import Account, CloudRefused, Failure, changed, replaced_by
+from infra.simulator.trouble import Trouble
 
 BOOKS_VARIABLE = "SOVEREIGN_SIMULATOR_BOOKS"
 SDK = "pulumiverse-scaleway"
@@ -32,8 +33,9 @@ CLOUD = "scaleway"
 class Provider(service.ResourceProviderServicer):
     """One account behind the engine's protocol."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, trouble: Trouble) -> None:
         self._account = account
+        self._trouble = trouble
 
     def Handshake(self, request: Any, context: Any) -> wire.ProviderHandshakeResponse:
         """Values reach us plain: no secrets, no references."""
@@ -85,9 +87,11 @@ class Provider(service.ResourceProviderServicer):
         if request.preview:
             return wire.CreateResponse(id="", properties=request.properties)
         try:
+            left = self._trouble.before("create", _kind(request.urn))
             made, outputs = self._account.create(
                 _kind(request.urn), request.urn, _plain(request.properties)
             )
+            self._trouble.after(left)
         except CloudRefused as refusal:
             _refuse(context, refusal)
         return wire.CreateResponse(id=made, properties=_struct(outputs))
@@ -113,7 +117,8 @@ class Provider(service.ResourceProviderServicer):
     def Delete(self, request: wire.DeleteRequest, context: Any) -> Empty:
         """Remove it from the books."""
         try:
-            self._account.delete(request.id)
+            if self._trouble.before("delete", _kind(request.urn)) != "lag":
+                self._account.delete(request.id)
         except CloudRefused as refusal:
             _refuse(context, refusal)
         return Empty()
@@ -154,9 +159,10 @@ def _refuse(context: Any, refusal: CloudRefused) -> NoReturn:
 
 def main() -> None:
     """Serve one account until the engine ends us."""
-    account = Account(Path(os.environ[BOOKS_VARIABLE]), shop(CLOUD))
+    books = Path(os.environ[BOOKS_VARIABLE])
+    account = Account(books, shop(CLOUD))
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
-    service.add_ResourceProviderServicer_to_server(Provider(account), server)
+    service.add_ResourceProviderServicer_to_server(Provider(account, Trouble(books)), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)

@@ -418,6 +418,19 @@ RECORD_TYPES: dict[str, RecordType] = {
             "policy": N,
         },
     ),
+    "stack-changed": RecordType(
+        "evidence",
+        "The machines of a stack were made, changed or removed.",
+        {
+            "stack": N,
+            "verb": N,
+            "place": N,
+            "created": I,
+            "changed": I,
+            "deleted": I,
+            "policy": N,
+        },
+    ),
     "deployment": RecordType("evidence", "A step of a deployment.", {"step": N, "outcome": N}),
     "drill": RecordType(
         "evidence",

@@ -47,7 +47,7 @@ ROOT = (
     r"\.?egress-pins\.json(\.new)?",
     r"exceptions/[^/]+\.yaml(\.sig)?",
     r"policy-versions/([0-9a-f]{64}(/.+|\.before)|texts/[0-9a-f]{64}|in-force|\.lock)",
-    r"(policies|tls|witness)/.+",
+    r"(infra|policies|tls|witness)/.+",
     r"attestation/(statements/)?[^/]+\.(note|challenge)(\.new)?",
 )
 RUN = (r"supervisor\.(json|lock)", r"(deployed|standby)\.json", r"[a-z0-9-]+\.(sock|pid)")
