@@ -89,24 +89,28 @@ def deploy(wanted: Wanted, home: Home, outside: Outside) -> Done:
     _refuse_here(stack.cloud, wanted.stack)
     policy = policies.load(home.policies, stack.profile, home.own_places)
     plans.refuse_backend(stack, policy)
-    engine = None
+    engine: Deployment | None = None
 
     def at(site: Site) -> Deployment:
         nonlocal engine
         engine = deployment(home.root, site, stack.state_backend, wanted, outside.say)
         if not wanted.dry_run:
+            engine.hold()
             _step(done, outside, "settle", settle(engine, wanted, outside.say))
         return engine
 
-    done.plan = plans.make(wanted.stack, home, outside.say, wanted.folder, at)
-    plans.record(done.plan, home)
-    outside.show(done.plan)
-    _step(done, outside, "plan", done.plan.verdict)
-    if done.plan.verdict != "allow" or wanted.dry_run:
-        return done
-    if engine is not None:
-        _make(done, engine, outside)
-    _hand_on(done, wanted, home, engine, outside)
+    try:
+        done.plan = plans.make(wanted.stack, home, outside.say, wanted.folder, at)
+        plans.record(done.plan, home)
+        outside.show(done.plan)
+        _step(done, outside, "plan", done.plan.verdict)
+        if done.plan.verdict == "allow" and not wanted.dry_run:
+            if engine is not None:
+                _make(done, engine, outside)
+            _hand_on(done, wanted, home, engine, outside)
+    finally:
+        if engine is not None:
+            engine.release()
     return done
 
 
@@ -144,8 +148,11 @@ def settle(engine: Deployment, wanted: Any, say: _SAY) -> str:
     answers = unsettled.answered(open_, look)
     if answers.open:
         raise _unknown(engine, answers.open)
-    engine.take(unsettled.with_pending(state, open_))
-    engine.adopt(answers.found)
+    unsettled.keep(engine.folder, open_)  # a crash from here on: the next run looks for them again
+    engine.clear()  # only one run at a time gets past this
+    if answers.found:
+        engine.take(unsettled.with_found(engine.export(), open_, answers.found))
+        engine.clear()  # completes what was taken in with what the cloud says of it
     unsettled.keep(engine.folder, ())
     for urn in answers.found:
         say(f"  made by a run that was cut off, and taken in: {urn.rpartition('::')[2]}")
@@ -175,8 +182,6 @@ def _make(done: Done, engine: Deployment, outside: Outside) -> None:
             next_step=f"python -m infra deploy {done.plan.site.stack} --yes",
         )
     shown = engine.up()
-    lost = unsettled.of_failed(shown.failed)
-    unsettled.keep(engine.folder, lost)
     if not shown.finished:
         raise _stopped(done.plan, shown.said, shown.judged)
     _step(done, outside, "up", f"{len(changes)} change(s) made")

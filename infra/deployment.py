@@ -15,26 +15,31 @@ Two rules hold:
     is made: found and taken in, or known to be absent. It is never forgotten (`unsettled.py`).
 """
 
+import fcntl
 import os
 import re
-import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from socket import gethostname
+from typing import IO, Any
 
 from pulumi import automation
 from pulumi.automation import errors
+from pulumi.automation.events import EngineEvent
 
+from infra import unsettled
 from infra.engine import (
     CREDENTIALS,
     GUARD,
     Rehearsal,
     Rehearsed,
     Where,
+    announced,
     folders,
     kept_passphrase,
     launchers,
+    on_disk,
 )
 from infra.shapes import Site
 from infra.stack import FILE_BACKEND
@@ -76,7 +81,7 @@ def made(root: Path, cli: Path, stack: str, backend: str, *, simulated: bool) ->
         root=root,
         folder=folder,
         programs=launchers(folder / "bin", cli, simulated=simulated),
-        url=f"file://{folder / 'state'}" if backend == FILE_BACKEND else backend,
+        url=on_disk(folder / "state") if backend == FILE_BACKEND else backend,
         words=shell,
         hidden=CREDENTIALS if simulated else (),
     )
@@ -96,6 +101,7 @@ class Deployment(Rehearsal):
         """Nothing runs yet. `say` is told when a dead lock is taken away."""
         super().__init__(where.root, cli, site, program, where)
         self._say = say
+        self._held: IO[str] | None = None
 
     def refresh(self, *, only_look: bool) -> Rehearsed:
         """Compare what stands with the state; unless `only_look`, take it into the state.
@@ -108,29 +114,38 @@ class Deployment(Rehearsal):
     def up(self) -> Rehearsed:
         """Make what is missing, change what differs, if the guard lets it.
 
+        A creation that gives an error is remembered at once: it may stand all the same.
+
         Raises:
             PlannerUnavailable, StackLocked: nothing was made.
         """
-        return self._alone(lambda stack, hear: stack.up(policy_packs=[str(GUARD)], on_event=hear))
+
+        def run(stack: automation.Stack, hear: Callable[[EngineEvent], None]) -> object:
+            def heard(event: EngineEvent) -> None:
+                hear(event)
+                if event.res_op_failed_event is not None:
+                    failed = unsettled.of_failed([announced(event.res_op_failed_event.metadata)])
+                    unsettled.keep(self.folder, (*unsettled.kept(self.folder), *failed))
+
+            return stack.up(policy_packs=[str(GUARD)], on_event=heard)
+
+        return self._alone(run)
 
     def destroy(self) -> Rehearsed:
-        """Remove everything that is not protected; with something protected, nothing.
+        """Look at what stands, and remove it all; with something protected, nothing.
 
         Raises:
             PlannerUnavailable, StackLocked: nothing was removed.
         """
-        return self._alone(lambda stack, hear: stack.destroy(on_event=hear))
+        return self._alone(lambda stack, hear: stack.destroy(refresh=True, on_event=hear))
 
-    def adopt(self, known: Mapping[str, str]) -> None:
-        """Take in what the account has of the creations that were cut off; forget the others.
+    def clear(self) -> None:
+        """Read what stands again, and forget the creations that were cut off.
 
-        Args:
-            known: the id of each, by its URN.
+        Raises:
+            PlannerUnavailable, StackLocked: nothing was forgotten.
         """
         words = ["refresh", "--yes", "--skip-preview", "--clear-pending-creates"]
-        if known:
-            pairs = [word for urn, own in known.items() for word in (urn, own)]
-            words = [*words[:3], *(f"--import-pending-creates={word}" for word in pairs)]
         self._ask(lambda: self._stack()._run_pulumi_cmd_sync(words))
 
     def export(self) -> dict[str, Any]:
@@ -153,15 +168,45 @@ class Deployment(Rehearsal):
         """Remove the state itself, with its history. What stands is not asked after."""
         self._ask(lambda: self._stack().workspace.remove_stack(self._site.stack, force=False))
 
-    def _alone(self, verb: Callable[[automation.Stack, Callable[..., None]], object]) -> Rehearsed:
+    def hold(self) -> None:
+        """Keep other runs of this machine away until this one ends. Others meet the engine's lock.
+
+        Raises:
+            StackLocked: one is at it.
+        """
+        path = self.folder / "held"
+        held = path.open("a+")
         try:
-            return self._run(verb)
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            held.close()
+            raise self._locked(f"process {path.read_text() or '?'} of this machine") from error
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
+        self._held = held
+
+    def release(self) -> None:
+        """Let others in."""
+        if self._held is not None:
+            self._held.close()
+
+    def _alone(
+        self, verb: Callable[[automation.Stack, Callable[[EngineEvent], None]], object]
+    ) -> Rehearsed:
+        shown: Rehearsed = self._once_more(lambda: self._run(verb))
+        return shown
+
+    def _once_more(self, ask: Callable[[], Any]) -> Any:
+        """Ask, and once more when only a lock of a process that is gone was in the way."""
+        try:
+            return ask()
         except errors.ConcurrentUpdateError as error:
             self._unlock(error)
         try:
-            return self._run(verb)
+            return ask()
         except errors.ConcurrentUpdateError as error:
-            raise self._locked(error) from error
+            raise self._locked(_holders(error)) from error
 
     def _unlock(self, error: errors.CommandError) -> None:
         """Take away a lock whose process ran on this machine and is gone.
@@ -170,42 +215,39 @@ class Deployment(Rehearsal):
         alike; give each a host name of its own.
         """
         holders = _HOLDER.findall(str(error))
-        if not holders or any(
-            host != socket.gethostname() or _runs(int(pid)) for _, host, pid, _ in holders
-        ):
-            raise self._locked(error) from error
-        for _, _, pid, since in holders:
+        ours = [(int(pid), since) for _, host, pid, since in holders if host == gethostname()]
+        if len(ours) < len(holders) or not holders or any(_runs(pid) for pid, _ in ours):
+            raise self._locked(_holders(error)) from error
+        for pid, since in ours:
             self._say(f"process {pid} held the stack since {since} and is gone: lock taken away")
         self._stack().cancel()
 
-    def _locked(self, error: errors.CommandError) -> StackLocked:
-        holders = [
-            f"{user}@{host}, process {pid}, since {since}"
-            for user, host, pid, since in _HOLDER.findall(str(error))
-        ]
+    def _locked(self, found: str) -> StackLocked:
         return StackLocked(
             f"somebody else changes the stack {self._site.stack}",
-            found="; ".join(holders) or "a lock that does not say whose it is",
+            found=found,
             accepted="one at a time",
             next_step="wait for it and run the same again; nothing was changed by this run",
         )
 
     def _ask(self, question: Callable[[], Any]) -> Any:
-        with self._heard():
-            return question()
-
-    @contextmanager
-    def _heard(self) -> Iterator[None]:
         try:
-            yield
-        except errors.ConcurrentUpdateError as error:
-            raise self._locked(error) from error
+            return self._once_more(question)
         except (errors.CommandError, OSError) as error:
             raise PlannerUnavailable(
                 f"the engine cannot read or write the state of {self._site.stack}",
                 found=str(error)[-600:].strip(),
                 next_step="look whether the state backend answers, and the passphrase is the same",
             ) from error
+
+
+def _holders(error: errors.CommandError) -> str:
+    """Who holds a lock, in the engine's words."""
+    named = [
+        f"{user}@{host}, process {pid}, since {since}"
+        for user, host, pid, since in _HOLDER.findall(str(error))
+    ]
+    return "; ".join(named) or "a lock that does not say whose it is"
 
 
 def _runs(pid: int) -> bool:

@@ -38,7 +38,7 @@ from sovereign.settings import Home
 ROUNDS_MAX = 3
 """How often the engine is asked to remove what it could not remove at once: deletions lag."""
 _REMAINS = ("state", "home", "work", "bin")
-_REMAINING_FILES = (deploy.INVENTORY, deploy.CONFIGURED, unsettled.KEPT, "passphrase")
+_REMAINING_FILES = (deploy.INVENTORY, deploy.CONFIGURED, unsettled.KEPT, "passphrase", "held")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,22 @@ def destroy(wanted: Wanted, home: Home, outside: deploy.Outside) -> Gone:
     plans.refuse_backend(stack, policy)
     plan = plans.begin(wanted.stack, stack, policy, home)
     engine = deploy.deployment(home.root, plan.site, stack.state_backend, wanted, outside.say)
+    try:
+        if not wanted.dry_run:
+            engine.hold()
+        return _destroy(wanted, home, outside, policy, plan, engine)
+    finally:
+        engine.release()
+
+
+def _destroy(
+    wanted: Wanted,
+    home: Home,
+    outside: deploy.Outside,
+    policy: Policy,
+    plan: Plan,
+    engine: Deployment,
+) -> Gone:
     gone = Gone()
     state = engine.export()
     gone.standing = tuple(
@@ -198,7 +214,6 @@ def _remove(gone: Gone, engine: Deployment, outside: deploy.Outside) -> None:
     engine.unprotect()
     said: list[str] = []
     for _ in range(ROUNDS_MAX):
-        engine.refresh(only_look=False)
         shown = engine.destroy()
         left = [each["urn"] for each in engine.export().get("resources") or ()]
         if shown.finished and not left:

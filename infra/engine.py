@@ -102,10 +102,19 @@ def rehearsed(root: Path, cli: Path, stack: str) -> Where:
         root=root,
         folder=folder,
         programs=launchers(root / "infra" / "bin", cli),
-        url=f"file://{folder / 'state'}",
+        url=on_disk(folder / "state"),
         words={"PULUMI_CONFIG_PASSPHRASE": kept_passphrase(folder / "passphrase")},
         hidden=CREDENTIALS,
     )
+
+
+def on_disk(folder: Path) -> str:
+    """The backend of a state on this disk.
+
+    Each file is then written beside and renamed. With its metadata, which nobody reads, a second
+    file is written in place, and one that a crash cut short makes the whole state unreadable.
+    """
+    return f"file://{folder}?metadata=skip"
 
 
 class Rehearsal:
@@ -223,7 +232,7 @@ def made_inventory(root: Path, cli: Path, site: Site, backend: str) -> dict[str,
         PlannerUnavailable: nothing of this stack was made there, or the state cannot be read.
     """
     folder = folders(root / "infra" / site.stack / "made")
-    url = f"file://{folder / 'state'}" if backend == FILE_BACKEND else backend
+    url = on_disk(folder / "state") if backend == FILE_BACKEND else backend
     kept = folder / "passphrase"
     shell = {"PULUMI_CONFIG_PASSPHRASE": kept.read_text()} if kept.exists() else {}
     options = _workspace(folder, launchers(root / "infra" / "bin", cli), url, shell)
@@ -271,11 +280,11 @@ def _without(names: Iterable[str]) -> Iterator[None]:
 
 def _keep(shown: Rehearsed, event: EngineEvent) -> None:
     if event.resource_pre_event is not None:
-        shown.announced.append(_announced(event.resource_pre_event.metadata))
+        shown.announced.append(announced(event.resource_pre_event.metadata))
     if event.res_outputs_event is not None:
-        shown.done.append(_announced(event.res_outputs_event.metadata))
+        shown.done.append(announced(event.res_outputs_event.metadata))
     if event.res_op_failed_event is not None:
-        shown.failed.append(_announced(event.res_op_failed_event.metadata))
+        shown.failed.append(announced(event.res_op_failed_event.metadata))
     if event.policy_event is not None:
         urn = event.policy_event.resource_urn or ""
         shown.refused.setdefault(urn, []).append(event.policy_event.message)
@@ -283,7 +292,8 @@ def _keep(shown: Rehearsed, event: EngineEvent) -> None:
         shown.said.append(event.diagnostic_event.message.strip())
 
 
-def _announced(step: StepEventMetadata) -> Announced:
+def announced(step: StepEventMetadata) -> Announced:
+    """A step as we keep it."""
     new = step.new
     known = (str(step.op.value), step.type, step.urn)
     if new is None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.engine import Announced
+from infra.guard.types import PROVIDER
 
 KEPT = "unsettled.json"
 CREATING = "creating"
@@ -33,16 +34,17 @@ class Wish:
     parent: str = ""
     provider: str = ""
     protect: bool = False
+    id: str = ""
 
-    def pending(self) -> dict[str, Any]:
-        """As the engine writes it into its state."""
-        resource = {name: value for name, value in asdict(self).items() if value}
-        return {"resource": {**resource, "custom": True}, "type": CREATING}
+    def standing(self, own: str) -> dict[str, Any]:
+        """As the engine writes what stands under the id `own`; a refresh completes it."""
+        known = {name: value for name, value in asdict(self).items() if value}
+        return {**known, "custom": True, "id": own, "outputs": dict(self.inputs)}
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What is known of each wish: its id, None for absent; a wish that is in neither is open."""
+    """The ids of what was found, by URN, and the wishes that nobody could look for."""
 
     found: Mapping[str, str]
     open: tuple[Wish, ...]
@@ -58,7 +60,7 @@ def wishes(state: Mapping[str, Any], kept: Iterable[Wish]) -> tuple[Wish, ...]:
     pending = [
         _of_state(each["resource"])
         for each in state.get("pending_operations") or ()
-        if each.get("type") == CREATING
+        if each.get("type") == CREATING and not each["resource"]["type"].startswith(PROVIDER)
     ]
     known = {wish.urn: wish for wish in (*kept, *pending) if wish.urn not in standing}
     return tuple(known[urn] for urn in sorted(known))
@@ -69,7 +71,7 @@ def answered(open_: Iterable[Wish], look: Look) -> Answers:
     found: dict[str, str] = {}
     unseen = []
     for wish in open_:
-        own = look(wish)
+        own = wish.id or look(wish)
         if isinstance(own, str):
             found[wish.urn] = own
         elif own is False:
@@ -77,12 +79,12 @@ def answered(open_: Iterable[Wish], look: Look) -> Answers:
     return Answers(found, tuple(unseen))
 
 
-def with_pending(state: Mapping[str, Any], open_: Iterable[Wish]) -> dict[str, Any]:
-    """The state with every wish among its pending operations, so that the engine takes it up."""
-    pending = list(state.get("pending_operations") or ())
-    there = {each["resource"]["urn"] for each in pending}
-    pending += [wish.pending() for wish in open_ if wish.urn not in there]
-    return {**state, "pending_operations": pending}
+def with_found(
+    state: Mapping[str, Any], open_: Iterable[Wish], found: Mapping[str, str]
+) -> dict[str, Any]:
+    """The state with what was found, last: what needs it cannot have been made yet."""
+    added = [wish.standing(found[wish.urn]) for wish in open_ if wish.urn in found]
+    return {**state, "resources": [*(state.get("resources") or ()), *added]}
 
 
 def of_failed(failed: Iterable[Announced]) -> tuple[Wish, ...]:
@@ -141,4 +143,5 @@ def _of_state(resource: Mapping[str, Any]) -> Wish:
         parent=resource.get("parent", ""),
         provider=resource.get("provider", ""),
         protect=bool(resource.get("protect")),
+        id=resource.get("id", ""),
     )
