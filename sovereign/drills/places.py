@@ -23,7 +23,7 @@ from sovereign.drills.seek import PART_BYTES, Find, Seeker
 from sovereign.observations.dumps import could_dump
 from sovereign.settings import Home
 
-GREAT_BYTES = 256 << 20
+GREAT_BYTES = 32 << 20
 """A file this large that has not changed since before the drill is not read: a canary of this
 drill cannot be in it. Such are the weights of a model."""
 EARLIER_S = 5.0

@@ -4,10 +4,11 @@ Ollama keeps models in a store of its own, so `prepare` imports the GGUF file in
 this engine's state folder: it starts a server for the moment, runs `ollama create`, and stops it.
 The store of the person who runs us is never touched.
 
-Two habits of Ollama are dealt with here. It asks ollama.com for lists at every start, and a model
+Three habits of Ollama are dealt with here. It asks ollama.com for lists at every start, and a model
 named `…cloud` is answered by ollama.com through the same local API: both are off by
 `OLLAMA_NO_CLOUD`, and such a name is refused besides. And a GGUF file whose chat template it does
 not recognise is served without one, which makes answers wander: `prepare` writes the template.
+And its threads spin while they wait for each other, on every core there is: `prepare` spares one.
 
 KNOWN: a prompt longer than the context is cut at its beginning without a word, where the other
 engines refuse it. Whoever must know bounds the prompt before, in the gateway.
@@ -21,6 +22,7 @@ give each an endpoint or use vLLM.
 """
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -31,6 +33,7 @@ from typing import Any
 
 from sovereign.engines import (
     conversation,
+    cores,
     digest,
     environment,
     gguf,
@@ -199,7 +202,12 @@ def _modelfile(spec: LaunchSpec) -> str:
             found=str(spec.model),
             accepted="a GGUF file with the key tokenizer.chat_template",
         )
-    lines = [f"FROM {spec.model.absolute()}", f"PARAMETER num_ctx {spec.context}"]
+    threads = cores.to_spin_on(os.sched_getaffinity(0))
+    lines = [
+        f"FROM {spec.model.absolute()}",
+        f"PARAMETER num_ctx {spec.context}",
+        f"PARAMETER num_thread {threads}",
+    ]
     for marker, (template, stop) in _TEMPLATES.items():
         if marker in theirs:
             lines += [f'TEMPLATE """{template}"""', f'PARAMETER stop "{stop}"']

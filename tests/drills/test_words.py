@@ -87,6 +87,19 @@ def test_a_whole_one_says_in_which_field_and_towards_which_outcome_it_went(
         assert Find(name, "prompt", "whole") in found, name
 
 
+@pytest.mark.parametrize("chars", [SHORT_CHARS, *range(12, 21)])
+def test_a_word_of_any_length_is_found_wherever_it_lies(chars: int) -> None:
+    """A long search looks at every eighth byte first; no place and no length may slip through."""
+    word = "q" + "".join(secrets.choice(ALPHABET) for _ in range(chars - 1))
+    finding = Seeker((word,), (), lambda *_: None)
+    for name, data in spellings(word).items():
+        for before in range(17):
+            for behind in (0, 1, 7):
+                bytes_ = b"\0" * before + b"~" + data + b"~" * behind
+                found = {find.spelling for find in finding.seek([bytes_]).finds}
+                assert name in found, (name, before, behind)
+
+
 def test_what_is_not_there_is_not_found(canaries: Canaries) -> None:
     """Ten megabytes of noise, and the canaries of another drill."""
     other = Canaries()

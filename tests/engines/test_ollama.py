@@ -1,6 +1,7 @@
 """Ollama: what it is told at its start, and the upstream server answering with SmolLM2."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sovereign.engines import ENGINES, ChatContext, Found, LaunchSpec
+from sovereign.engines.cores import to_spin_on
 from sovereign.engines.environment import parse
 from sovereign.engines.gguf import chat_template
 from sovereign.engines.llamacpp import packaged_model
@@ -68,6 +70,18 @@ def test_it_completes_a_chat_and_counts_its_tokens(smol: Running) -> None:
     assert "Paris" in answer["choices"][0]["message"]["content"]
     assert answer["model"] == "smollm2-135m"
     assert answer["usage"]["completion_tokens"] > 0
+
+
+@pytest.mark.engine
+@pytest.mark.go
+def test_it_spins_on_all_cores_but_one(smol: Running) -> None:
+    """With a gateway beside it on a small machine, an answer takes several times as long else."""
+    status, raw = smol.send("/api/show", json.dumps({"model": smol.spec.served_name}))
+    assert status == 200
+    threads = to_spin_on(os.sched_getaffinity(0))
+    assert ["num_thread", str(threads)] in [
+        line.split() for line in json.loads(raw)["parameters"].splitlines()
+    ]
 
 
 @pytest.mark.engine
