@@ -60,6 +60,15 @@ class EngineSettings(Section, frozen=True):
     ] = ""
     listen: Annotated[Address, Meta(description="Where the engine listens.")] = "127.0.0.1:8081"
     context: Annotated[Count, Meta(description="Longest context served, in tokens.")] = 2048
+    gpus: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="GPUs of this host that vLLM splits every matrix over (tensor parallel); "
+            "the other engines choose by themselves.",
+        ),
+    ] = 1
 
 
 class EndpointSettings(Section, frozen=True):

@@ -67,6 +67,7 @@ class LaunchSpec:
         state_dir: a folder of this engine's own. Its HOME, caches and prepared models live there.
         embeds: the model makes vectors of texts, and nothing else is asked of it.
         thinks: the model reasons before it answers, and its thoughts are to be told apart.
+        gpus: cards to split every matrix over. llama.cpp and Ollama use those they find.
     """
 
     found: Found
@@ -79,6 +80,7 @@ class LaunchSpec:
     slots: int = SLOTS
     embeds: bool = False
     thinks: bool = False
+    gpus: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what would be read as an option, or not at all, by the program started."""

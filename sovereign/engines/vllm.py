@@ -158,6 +158,7 @@ class Vllm:
             *("--uvicorn-log-level", "critical"),
             *_mistral_switches(spec.model, thinks=spec.thinks),
             *(("--runner", "pooling") if spec.embeds else ()),
+            *(("--tensor-parallel-size", str(spec.gpus)) if spec.gpus > 1 else ()),
             *(_cpu_switches(spec) if _on_cpu(spec) else ()),
         ]
 

@@ -52,6 +52,7 @@ def launch_spec(home: Home, policy: Policy) -> LaunchSpec:
         state_dir=home.models / chosen.name,
         embeds=only_embeds(model),
         thinks="reasoning" in (*model.capabilities, *model.advertised),
+        gpus=chosen.gpus,
     )
 
 

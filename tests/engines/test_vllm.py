@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -244,6 +245,15 @@ def test_thoughts_are_told_apart_for_a_model_that_has_some(
     (model / tokenizer).touch()
     words = ENGINE.command(spec_of(tmp_path, thinks=thinks))
     assert ("--reasoning-parser" in words) is told
+
+
+@pytest.mark.parametrize(("gpus", "words"), [(1, []), (2, ["2"]), (4, ["4"])])
+def test_a_model_is_split_over_as_many_gpus_as_it_is_given(
+    tmp_path: Path, gpus: int, words: list[str]
+) -> None:
+    """Mixtral fits no single card; on one there is nothing to split."""
+    said = ENGINE.command(spec_of(tmp_path, gpus=gpus))
+    assert [after for word, after in pairwise(said) if word == "--tensor-parallel-size"] == words
 
 
 def test_every_call_carries_its_tenants_salt_and_no_other(tmp_path: Path) -> None:
