@@ -1,7 +1,10 @@
 """Run the gateway: open its log, bind its listener, serve until told to stop."""
 
+import asyncio
+import os
 import signal
 import socket
+from ipaddress import ip_address
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -27,6 +30,10 @@ DRAIN_S = 20
 UNREAD_MAX_S = 60
 """How long a client may take nothing of what is there for it. Every connection inherits it from
 the listener (TCP_USER_TIMEOUT, tcp(7)), so it holds when the answer is long over for us, too."""
+HEARD_WITHIN_S = 0.25
+"""A stopping gateway hears those out that it let in a moment ago: nobody has answered them yet."""
+HANDED_OVER = 3
+"""The descriptor at which a service manager leaves a listener of its own (sd_listen_fds(3))."""
 
 
 def serve(home: Home, policy: Policy) -> None:
@@ -95,11 +102,17 @@ def _admin(
 
 
 def _listen(address: str) -> socket.socket:
-    """Listen before uvicorn would: its own words about a taken port are withheld."""
+    """Listen before uvicorn would: its own words about a taken port are withheld.
+
+    Where systemd listens for us, its listener is taken. It stays when this process ends, so that
+    whoever connects before the next one runs waits there and is not refused.
+    """
     host, _, port = address.rpartition(":")
+    host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        bound = socket.create_server((host.strip("[]"), int(port)), family=family)
+        bound = _handed_over(host, int(port))
+        bound = bound or socket.create_server((host, int(port)), family=family)
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MAX_S * 1000)
         return bound
     except OSError as error:
@@ -109,6 +122,23 @@ def _listen(address: str) -> socket.socket:
             found=error.strerror or type(error).__name__,
             next_step=f"ss -ltnp 'sport = :{port}'; end what is there, or set gateway.listen",
         ) from error
+
+
+def _handed_over(host: str, port: int) -> socket.socket | None:
+    """The one listener that was left for this process, if one was.
+
+    Raises:
+        OSError: it listens somewhere else than the settings say.
+    """
+    pid, count = (os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS"))
+    if (pid, count) != (str(os.getpid()), "1"):
+        return None
+    given = socket.socket(fileno=HANDED_OVER)
+    given.set_inheritable(False)
+    at, number = given.getsockname()[:2]
+    if (ip_address(at), number) != (ip_address(host), port):
+        raise OSError(0, f"the service manager listens at {at}, port {number}")
+    return given
 
 
 def listening(gateway: Gateway, certificate: Certificate | None = None) -> uvicorn.Config:
@@ -144,6 +174,13 @@ class _Server(uvicorn.Server):
         """End as if told to."""
         self._gateway.drains = True
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let nobody in any more, hear out who is in, then drain."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(HEARD_WITHIN_S)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._gateway.drains = True

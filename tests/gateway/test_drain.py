@@ -1,12 +1,15 @@
 """A gateway that is told to stop: what runs is finished, what comes is refused, and it ends."""
 
 import asyncio
+import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
-from tests.gateway.process import Running, gateway
+from sovereign.settings import Home
+from tests.gateway.process import Running, command, gateway, prepared
 from tests.gateway.site import site, until
 from tests.simulated.engine import Exchange, chunk, engine
 
@@ -153,3 +156,52 @@ async def test_a_gateway_that_is_killed_leaves_what_ran_without_an_ending(tmp_pa
         assert [r["type"] for r in it.journal("event")][-1] == "decision"
         await until(mock.asked[0].gone.is_set)
         writer.close()
+
+
+_HANDED = 'exec 3<&"$1"; shift; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"'
+
+
+async def handed(home: Home, listener: socket.socket) -> asyncio.subprocess.Process:
+    """A gateway that is given its listener, as systemd gives one (sd_listen_fds(3))."""
+    number = listener.fileno()
+    return await asyncio.create_subprocess_exec(
+        *("bash", "-c", _HANDED, "bash", str(number), *command(home, drain_s=5)),
+        env={**os.environ, "HOME": str(home.root)},
+        pass_fds=(number,),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def test_who_comes_between_two_gateways_waits_and_is_answered(tmp_path: Path) -> None:
+    """On a host systemd holds the door, so that an update is no outage at all."""
+    async with engine() as mock:
+        home, secret = prepared(tmp_path, {"e0": mock.address})
+        port = int(home.settings.gateway.listen.rpartition(":")[2])
+        with socket.create_server(("127.0.0.1", port)) as listener:
+            first = Running(home, await handed(home, listener), secret)
+            assert await first.status("/healthz") == 200  # asked before it ran, as well
+            first.process.send_signal(signal.SIGTERM)
+            await first.ended(ENDS_WITHIN_S)
+            reader, writer = await first.open()
+            writer.write(first.chat(stream=False))
+            second = await handed(home, listener)
+            try:
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n"), ENDS_WITHIN_S)
+                assert b" 200 " in head
+            finally:
+                second.kill()
+                await second.communicate()
+        writer.close()
+
+
+async def test_a_listener_at_another_address_is_not_taken(tmp_path: Path) -> None:
+    """A gateway at an address that the settings do not name would be one that nobody decided on."""
+    async with engine() as mock:
+        home, _ = prepared(tmp_path, {"e0": mock.address})
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            process = await handed(home, listener)
+            _, said = await asyncio.wait_for(process.communicate(), ENDS_WITHIN_S)
+        assert process.returncode == 3, said
+        assert b"the service manager listens at" in said
