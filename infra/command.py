@@ -94,6 +94,8 @@ def show(made: Plan, against: str = REHEARSED) -> None:
         )
     say("")
     facts({"machines": _memory(made), "cost": _cost(made), "licence": made.licence})
+    if made.sized:
+        facts({"laid out": made.sized})
     if made.elsewhere:
         facts({"or at": f"{', '.join(made.elsewhere)}, should stock run out"})
     say("\n  Outside of the plan, and what the policy says to it:\n")
@@ -175,6 +177,7 @@ def as_facts(made: Plan) -> dict[str, Any]:
         "shape": offer.id if offer else "",
         "gpu_memory_gb": offer.gpu_memory_gb if offer else 0,
         "needed_gb": made.needed_gb,
+        "sized": made.sized,
         "licence": made.licence,
         "cost": _cost_facts(made),
         "resources": made.resources,

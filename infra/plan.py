@@ -23,6 +23,7 @@ from infra import stack as stacks
 from infra.guard.rules import Judgement, judge_place
 from infra.resolve import machine_hosts, memory_needed_gb, model_of, site
 from infra.shapes import Offer, Site
+from infra.sized import Sized, sized
 from infra.stack import Stack
 from infra.state_backend import backend_of, judge_backend
 from sovereign import licence
@@ -92,6 +93,7 @@ class Plan:
     dependencies: tuple[Dependency, ...]
     accepted: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    sized: Sized | None = None
     resources: list[Resource] = field(default_factory=list)
     answers: list[Judgement] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
@@ -182,6 +184,7 @@ def begin(name: str, stack: Stack, policy: Policy, home: Home) -> Plan:
         plan.accepted = tuple(_accepted(policy, shop, now))
         plan.elsewhere = tuple(_elsewhere(plan, shop))
     plan.cost = _cost(plan.site.offer, plan.site.nodes)
+    plan.sized = sized(policy, plan.site, stack.precision)
     if not terms.allowed:
         asked = (model.id, "model", "", "weights", "process", False)
         plan.answers.append(Judgement(*asked, terms.rule, terms.because, terms.found))
