@@ -1,7 +1,8 @@
-"""`python -m playbooks`: configure, look at and retire the hosts of a stack.
+"""`python -m playbooks`: configure, look at, update and retire the hosts of a stack.
 
     python -m playbooks configure STACK     make each host one that serves
     python -m playbooks verify STACK        look at each, change nothing
+    python -m playbooks update STACK        change the release they run by, one after another
     python -m playbooks retire STACK        keep its logs, erase its keys and weights
 
 Words after `--` go to ansible-playbook as they are, such as `-- --check --diff`. It says what it
@@ -28,7 +29,12 @@ from sovereign import policy as policies
 from sovereign.errors import BadInput, SovereignError, Unavailable
 
 HERE = Path(__file__).resolve().parent
-PLAYS = {"configure": "site.yml", "verify": "verify.yml", "retire": "retire.yml"}
+PLAYS = {
+    "configure": "site.yml",
+    "verify": "verify.yml",
+    "update": "update.yml",
+    "retire": "retire.yml",
+}
 PLAY_TAKES_AT_MOST_S = 3600
 INVENTORY_TAKES_AT_MOST_S = 600
 
@@ -78,9 +84,9 @@ def _run(asked: argparse.Namespace, rest: list[str], workshop: Path) -> int:
         print(f"  with what {site} says of this site")
         command += ["--extra-vars", f"@{site.absolute()}"]
     command += rest
-    if asked.verb == "configure":
-        told = workshop / "policy.json"
-        told.write_text(json.dumps(_told(asked, hosts, site, workshop)))
+    if asked.verb in ("configure", "update"):
+        told = workshop / "told.json"
+        told.write_text(json.dumps(_said(asked, hosts, site, workshop)))
         command += ["--extra-vars", f"@{told}"]  # last, so that nothing said before outweighs it
     with _step(PLAYS[asked.verb]):
         return _play(command)
@@ -128,6 +134,22 @@ def _hosts(inventory: Path) -> dict[str, dict[str, Any]]:
     return {name: known.get(name, {}) for name in members}
 
 
+def _said(
+    asked: argparse.Namespace, hosts: dict[str, dict[str, Any]], site: Path | None, workshop: Path
+) -> dict[str, object]:
+    """What a play is handed in. An update changes the release and nothing that the policy says."""
+    if asked.verb == "update":
+        return {"sovereign_release": str(_release(asked))}
+    return _told(asked, hosts, site, workshop)
+
+
+def _release(asked: argparse.Namespace) -> Path:
+    with _step("release"):
+        archive: Path = (asked.release or release.build()).absolute()
+        print(f"  {archive.stem}, {archive.stat().st_size / 1e6:.0f} MB")
+    return archive
+
+
 def _told(
     asked: argparse.Namespace, hosts: dict[str, dict[str, Any]], site: Path | None, workshop: Path
 ) -> dict[str, object]:
@@ -137,14 +159,11 @@ def _told(
         policy = policies.load(root, variables.profile_of(hosts))
         said = variables.of_policy(policy, datetime.now(UTC))
         print(f"  profile {policy.profile}, digest {policy.digest[:16]}…: {json.dumps(said)}")
-    with _step("release"):
-        archive = (asked.release or release.build()).absolute()
-        print(f"  {archive.stem}, {archive.stat().st_size / 1e6:.0f} MB")
     return {
         **said,
         **_engines(hosts, site),
         "sovereign_policies": str(release.pack_policies(root, workshop)),
-        "sovereign_release": str(archive),
+        "sovereign_release": str(_release(asked)),
     }
 
 

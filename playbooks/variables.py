@@ -13,6 +13,8 @@ from sovereign.policy.shapes import Dependency
 from sovereign.residency import Decision, Question, decide
 
 PROCESS_LOG = "process-log"
+TIME_PORTS = (":123", ":4460")
+"""Of NTP, and of the agreement on keys for Network Time Security (RFC 5905, RFC 8915)."""
 
 
 def of_policy(policy: Policy, now: datetime) -> dict[str, object]:
@@ -24,6 +26,7 @@ def of_policy(policy: Policy, now: datetime) -> dict[str, object]:
     return {
         "logging_kept_days": kept_days(policy),
         "egress_dependencies": sorted(allowed_dependencies(policy, now)),
+        "clock_dependencies": time_servers(policy, now),
     }
 
 
@@ -44,6 +47,17 @@ def allowed_dependencies(policy: Policy, now: datetime) -> Iterator[str]:
     for dependency in policy.dependencies.values():
         if all(decision.allowed for decision in _decisions(policy, dependency, now)):
             yield dependency.id
+
+
+def time_servers(policy: Policy, now: datetime) -> dict[str, list[str]]:
+    """Where the allowed dependencies that tell the time are asked for it, by their ids."""
+    allowed = set(allowed_dependencies(policy, now))
+    asked = {
+        each.id: [address for address in each.addresses if address.endswith(TIME_PORTS)]
+        for each in policy.dependencies.values()
+        if each.id in allowed
+    }
+    return {name: addresses for name, addresses in sorted(asked.items()) if addresses}
 
 
 def _decisions(policy: Policy, dependency: Dependency, now: datetime) -> Iterator[Decision]:

@@ -89,7 +89,7 @@ class LlamaCpp:
 
     def prepare(self, spec: LaunchSpec) -> None:
         """A GGUF file is served as it is; check that it is one."""
-        spec.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spec.state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
         if spec.found.library is not None:
             openmp.link(spec.found.library, spec.state_dir / LIBRARIES)
         gguf.refuse_other(spec.model)

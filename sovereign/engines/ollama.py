@@ -237,7 +237,7 @@ def _refuse_markers(body: Mapping[str, Any]) -> None:
 
 def _private_folders(spec: LaunchSpec) -> None:
     for folder in (spec.state_dir, spec.state_dir / "models", spec.state_dir / "tmp"):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def _system_has_it() -> bool:
 
 def link(library: Path, folder: Path) -> None:
     """Make `folder` hold nothing but a link to `library` under the name the loader wants."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     wanted = folder / LIBRARY
     if wanted.is_symlink() and wanted.readlink() == library:
         return

@@ -140,7 +140,7 @@ class Vllm:
                 accepted="a folder with config.json or params.json and *.safetensors",
             )
         for folder in (spec.state_dir, spec.state_dir / "cache", spec.state_dir / "tmp"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         _make_private(_sockets(spec))
         _logging_path(spec).write_text(json.dumps(_LOGGING, indent=2) + "\n")
 
@@ -280,7 +280,7 @@ def _sockets(spec: LaunchSpec) -> Path:
 
 def _make_private(folder: Path) -> None:
     """Others could listen in a folder of theirs, so one that is not ours alone is refused."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     found = folder.lstat()
     private = stat.S_ISDIR(found.st_mode) and not stat.S_IMODE(found.st_mode) & 0o077
     if not private or found.st_uid != os.geteuid():

@@ -47,9 +47,9 @@ ROOT = (
     r"\.?egress-pins\.json(\.new)?",
     r"exceptions/[^/]+\.yaml(\.sig)?",
     r"policy-versions/([0-9a-f]{64}(/.+|\.before)|texts/[0-9a-f]{64}|in-force|\.lock)",
-    r"(infra|policies|tls|witness)/.+",
-    r"attestation/(statements/)?[^/]+\.(note|challenge)(\.new)?",
+    r"(files|infra|policies|tls|witness)/.+",
 )
+ATTESTATION = (r"attestation/(statements/)?[^/]+\.(note|challenge)(\.new)?",)
 RUN = (r"supervisor\.(json|lock)", r"(deployed|standby)\.json", r"[a-z0-9-]+\.(sock|pid)")
 DRILLS = (r"drills/(lock|note\.json)",)
 HOLDS = (r"holds/\.?hold_.+",)
@@ -111,7 +111,7 @@ def _places(home: Home) -> Iterator[Place]:
         (home.run, RUN),
         (home.models, (r".+",)),
         (home.keystore.parent, (keystore + _SQLITE, *DRILLS)),
-        (home.registry.parent, (registry + _SQLITE, lease, *HOLDS)),
+        (home.registry.parent, (registry + _SQLITE, lease, *HOLDS, *ATTESTATION)),
         (home.root, ROOT),
     ):
         yield Place(root, tuple(re.compile(rule) for rule in rules))

@@ -40,6 +40,7 @@ SITE: dict[str, Any] = {
     "gateway_clients": [f"{NET}.0/24"],
     "egress_allowed": [
         {"dependency": "debian-packages", "address": f"{GATE}/32", "port": PROXY_PORT},
+        {"dependency": "time-netnod", "address": f"{GATE}/32", "port": 123, "protocol": "udp"},
         {
             "dependency": "time-netnod",
             "address": f"{GATE}/32",
@@ -48,6 +49,27 @@ SITE: dict[str, Any] = {
             "unit": "controller",
         },
     ],
+    "clock_servers": [{"dependency": "time-netnod", "address": GATE}],
+    "sovereign_dependencies": [
+        {"id": "names", "kind": "dns", "place": "none"},
+        {"id": "time-netnod", "kind": "time"},
+        {"id": "copies", "kind": "backup", "place": "none"},
+        {"id": "custody", "kind": "key-custody", "place": "none"},
+    ],
+    "sovereign_aliases": [{"name": "small-latest", "model": "smollm2-135m-instruct"}],
+    "gateway_settings": {"body_max_bytes": 65_536, "queue_max": 16},
+    "gateway_issuers": [
+        {
+            "id": "corp",
+            "issuer": "https://id.lab",
+            "audience": "sovereign",
+            "keys": "http://127.0.0.1:9/jwks",
+            "place": "own:lab",
+            "bindings": [{"id": "all", "tenant": "lab", "purpose": "testing"}],
+        }
+    ],
+    "controller_settings": {"probe_timeout_s": 30},
+    "controller_bind_host_key": True,
 }
 """What a site says beside its stack: where it listens, where it stands, where its mirror is."""
 

@@ -8,11 +8,12 @@ playbooks: a role that says one thing and does another is what this is for.
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from ipaddress import IPv4Network, collapse_addresses
 from typing import Any
 
 from testinfra.host import Host as Seen
 
-from playbooks.variables import allowed_dependencies, kept_days
+from playbooks.variables import allowed_dependencies, kept_days, time_servers
 from sovereign.engines import ENGINES
 from sovereign.engines.environment import parse, unmet
 from sovereign.policy import Policy
@@ -115,6 +116,27 @@ def _network(address: Any) -> str:
     return f"{address}/{128 if ':' in address else 32}"
 
 
+def is_told_the_time_by_whom_the_policy_names(seen: Seen, policy: Policy) -> None:
+    """Chrony asks whom the site declares and the policy allows; no pool, and no stranger."""
+    allowed = time_servers(policy, datetime.now(UTC))
+    declared = {each["address"] for each in SITE["clock_servers"] if each["dependency"] in allowed}
+    service = seen.service("chrony")
+    assert service.is_enabled
+    sources = seen.check_output(_ASK_CHRONY).splitlines()
+    assert {line.split(",")[2] for line in sources} == declared
+    said = seen.check_output("grep -v '^#' /etc/chrony/chrony.conf")
+    assert not {"pool", "sourcedir", "confdir", "include"} & set(said.split())
+    assert {"makestep 1 3", "maxchange 1000 3 -1", "port 0"} <= set(said.splitlines())
+
+
+_ASK_CHRONY = (
+    "set -e; pid=/run/chrony/chronyd.pid; started=; "
+    "test -e $pid || { chronyd -x; started=yes; }; "
+    "chronyc -n -c sources; test -z $started || kill $(cat $pid)"
+)
+"""In the lab a guest may not set its clock, so chrony is run for a moment without doing so."""
+
+
 def serves_as_users_without_power(seen: Seen, policy: Policy) -> None:
     """Each process runs as its own user, without a capability, a shell or a core dump."""
     del policy
@@ -145,7 +167,10 @@ def is_shut_in_a_sandbox(seen: Seen, policy: Policy) -> None:
     }
     may_meet = {
         "sovereign-engine": {"127.0.0.0/8", "::1/128"},
-        "sovereign-gateway": {"127.0.0.0/8", "::1/128", *SITE["gateway_clients"]},
+        "sovereign-gateway": {
+            *("127.0.0.0/8", "::1/128"),
+            *_together(f"{_gateway_address(seen)}/32", *SITE["gateway_clients"]),
+        },
         "sovereign-controller": {
             *("127.0.0.0/8", "::1/128", f"{_gateway_address(seen)}/32"),
             *(to["address"] for to in SITE["egress_allowed"] if to.get("unit") == "controller"),
@@ -166,6 +191,11 @@ def is_shut_in_a_sandbox(seen: Seen, policy: Policy) -> None:
         assert set(has["RestrictAddressFamilies"].split()) == {"AF_UNIX", "AF_INET", "AF_INET6"}
         seen.check_output(f"systemd-analyze security --threshold={EXPOSURE_MAX} {unit}")
         assert "ptrace" not in has["SystemCallFilter"].split(), unit
+
+
+def _together(*networks: str) -> set[str]:
+    """As systemd keeps them: a network within another is not said again."""
+    return {str(each) for each in collapse_addresses(map(IPv4Network, networks))}
 
 
 def _gateway_address(seen: Seen) -> str:
@@ -243,6 +273,7 @@ def _properties(seen: Seen, unit: str) -> dict[str, str]:
 PROMISES: tuple[Promise, ...] = (
     journal_forgets_on_time,
     opens_exactly_what_is_declared,
+    is_told_the_time_by_whom_the_policy_names,
     serves_as_users_without_power,
     is_shut_in_a_sandbox,
     keeps_engines_silent,

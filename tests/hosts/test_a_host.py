@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from testinfra.host import Host as Seen
 from sovereign import policy as policies
 from sovereign.audit.writers import UP
 from sovereign.policy import Policy
-from tests.hosts.asking import chat, chat_status, new_key, records_of
+from tests.hosts.asking import DEFAULT_MODEL, chat, chat_status, new_key, records_of
 from tests.hosts.conftest import Configured
 from tests.hosts.playing import GATEWAY_PORT, SITE, Site
 from tests.hosts.spec import (
@@ -23,6 +24,7 @@ from tests.hosts.spec import (
     journal_forgets_on_time,
     opens_exactly_what_is_declared,
 )
+from tests.hosts.updating import another_release, load
 from tests.tools.lab import GATE, PROXY_PORT, Host, Lab
 
 
@@ -106,9 +108,51 @@ def test_every_control_is_met_on_the_host_but_those_that_nobody_can_answer_yet(
     asked = [each for each in controls if each["state"] != "not_applicable"]  # nobody witnesses
     unmet = {each["check"]: each for each in asked if each["state"] != "pass"}
     assert {each["state"] for each in unmet.values()} == {"unknown"}
-    drills = {"canary_drilled", "disconnect_drilled", "restore_drilled"}
-    assert set(unmet) == {*drills, "dependencies_placed"}, unmet
+    assert set(unmet) == {"canary_drilled", "disconnect_drilled", "restore_drilled"}, unmet
     assert done.returncode == 3
+
+
+def test_the_controller_in_its_sandbox_sees_everything_that_ages(configured: Configured) -> None:
+    """What it cannot see it can neither erase on time nor report; the journal is the largest."""
+    evidence = "sovereign audit tail --log serves.lab/controller/evidence -n 500 --json"
+    found = map(json.loads, configured.host.read(evidence).splitlines())
+    runs = [each["unseen"] for each in found if each["type"] == "retention-run"]
+    assert runs[-1] == 0, configured.host.read(
+        "journalctl -u sovereign-controller -o cat | grep unseen"
+    )
+    tried = "runuser -u sovereign-controller -- test -w /var/log/journal"
+    assert configured.host.run(tried).returncode != 0
+
+
+def test_the_host_says_everything_of_itself_but_of_gpus_it_does_not_have(
+    configured: Configured,
+) -> None:
+    """A clock or a disk that nobody can see would be found wrong by its consequences."""
+    done = configured.host.run("sovereign controller host --json")
+    verdicts = {each["what"]: each["verdict"] for each in json.loads(done.stdout)}
+    assert {what for what, verdict in verdicts.items() if verdict == "unknown"} == {"gpus"}
+    assert verdicts.keys() == {"disk", "clock", "swap", "core dumps", "gpus"}
+
+
+def test_what_the_site_says_of_itself_is_in_force_on_the_host(
+    lab: Lab, configured: Configured
+) -> None:
+    """Settings that land in a file and nowhere else would be found out by a client."""
+    host = configured.host
+    answer = chat(lab, host, new_key(host), "small-latest")
+    assert (answer["status"], answer["headers"]["x-sovereign-model"]) == (200, DEFAULT_MODEL)
+    (issuer,) = json.loads(host.read("sovereign issuer list --json"))["issuers"]
+    assert issuer["id"] == "corp"
+
+
+def test_the_host_answers_for_its_place_with_a_key_that_is_pinned(configured: Configured) -> None:
+    """Whoever vouches for a place vouches for a key; without one nothing binds it to a machine."""
+    host = configured.host
+    shown = json.loads(host.run("sovereign attest run --json").stdout)
+    signals = {each["signal"]: each["verdict"] for each in shown["findings"]}
+    assert signals["host-key"] == "proves", shown
+    key = host.read("stat -c '%U %a' /var/lib/sovereign/host.key /var/lib/sovereign/trust/hosts/*")
+    assert key.splitlines() == ["sovereign-controller 600", "root 644"]
 
 
 def test_looking_at_a_host_finds_it_well_and_changes_nothing(
@@ -238,6 +282,21 @@ def test_a_destination_that_the_policy_refuses_is_not_opened(
     assert "public-resolver is no dependency" in run.output
 
 
+def test_a_running_clock_is_not_told_to_follow_others_without_consent(
+    configured: Configured, site: Site
+) -> None:
+    """A clock that steps ends attestations and makes data overdue; the tag is a control's own."""
+    host, other = configured.host, [{"dependency": "time-ptb", "address": "192.0.2.7"}]
+    host.read("systemd-run --quiet --unit=openntpd sleep 300")  # a unit of that name is one
+    try:
+        run = site.play("configure", host, "--tags", "ISO-27001-8.17", clock_servers=other)
+    finally:
+        host.read("systemctl stop openntpd")
+    assert run.exit_code == 1
+    assert "clock_replace_running=true" in run.output
+    assert "192.0.2.7" not in host.read("cat /etc/chrony/chrony.conf")
+
+
 def test_a_running_ruleset_is_not_replaced_without_consent(
     configured: Configured, site: Site
 ) -> None:
@@ -282,6 +341,43 @@ def _until(true: Callable[[], bool], within_s: float = 90) -> bool:
             return False
         time.sleep(0.3)
     return True
+
+
+def test_a_host_is_updated_under_load_and_no_request_is_lost(
+    lab: Lab, configured: Configured, site: Site, tmp_path: Path
+) -> None:
+    """Whoever must stop a service to update it puts off the update that closes the hole."""
+    host, before = configured.host, _release_of(configured.host)
+    other = another_release(tmp_path / "other", "sovereign/__init__.py", "# another release")
+    with load(lab, host, new_key(host)) as endings:
+        run = replace(site, release=other).play("update", host)
+    assert run.exit_code == 0, run.output[-6000:]
+    assert _release_of(host) == other.stem != before
+    assert endings.keys() == {"whole answered", "streamed answered"}, endings
+    assert host.run("sovereign audit verify").returncode == 0
+    again = replace(site, release=other).play("update", host)
+    assert (again.exit_code, again.recap["serves"]["changed"]) == (0, 0), again.output[-3000:]
+
+
+def test_a_release_that_gives_no_answer_is_rolled_back_and_no_request_is_lost(
+    lab: Lab, configured: Configured, site: Site, tmp_path: Path
+) -> None:
+    """The update that goes wrong is the one that is made at night, alone."""
+    host, before = configured.host, _release_of(configured.host)
+    broken = another_release(
+        tmp_path / "broken", "sovereign/gateway/server.py", "def serve(*_: object) -> None: 1 / 0"
+    )
+    with load(lab, host, new_key(host)) as endings:
+        run = replace(site, release=broken).play("update", host)
+    assert run.exit_code == 1
+    assert f"serves by {before} again" in run.output
+    assert _release_of(host) == before
+    assert endings.keys() == {"whole answered", "streamed answered"}, endings
+    assert chat_status(lab, host, new_key(host)) == 200
+
+
+def _release_of(host: Host) -> str:
+    return host.read("basename $(readlink /opt/sovereign/current)").strip()
 
 
 def test_it_serves_again_after_a_reboot(lab: Lab, configured: Configured) -> None:

@@ -87,6 +87,23 @@ def test_a_host_is_opened_only_to_dependencies_that_residency_allows() -> None:
     assert allowed <= policy.dependencies.keys()
 
 
+def test_a_host_is_told_the_time_by_servers_at_known_places_and_by_no_pool() -> None:
+    """By this clock records are dated and data are erased; the default of Debian is whoever."""
+    policy = policies.load(CHECKOUT / "policies", "eea")
+    servers = variables.time_servers(policy, NOW)
+    assert servers.keys() == {"time-ptb", "time-netnod"}
+    assert "nts.netnod.se:4460" in servers["time-netnod"]
+    assert variables.of_policy(policy, NOW)["clock_dependencies"] == servers
+
+
+def test_a_time_server_whose_place_is_no_longer_known_is_asked_no_more(tmp_path: Path) -> None:
+    """What a policy stops naming must leave the hosts with the next run."""
+    copy = Path(shutil.copytree(CHECKOUT / "policies", tmp_path / "policies"))
+    path = copy / "rules/dependencies.yaml"
+    path.write_text(path.read_text().replace("place: ptb:braunschweig", "place: ptb:elsewhere"))
+    assert variables.time_servers(policies.load(copy, "eea"), NOW).keys() == {"time-netnod"}
+
+
 def test_the_journal_is_kept_as_long_as_the_policy_says() -> None:
     """Thirty days is a promise to people, not a default of ours."""
     policy = policies.load(CHECKOUT / "policies", "eea")

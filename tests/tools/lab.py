@@ -55,7 +55,8 @@ _BASE_TAKES_AT_MOST_S = 900
 _HALT_WITHIN_S = 15.0
 _CGROUPS = Path("/sys/fs/cgroup")
 _CAPABILITIES = "CAP_NET_ADMIN,CAP_BPF,CAP_PERFMON,CAP_SYSLOG,CAP_IPC_LOCK"
-"""NET_ADMIN for nftables; without BPF (and the system call) IPAddressDeny= is silently ignored."""
+"""NET_ADMIN for nftables; without BPF (and the system call) IPAddressDeny= is silently ignored.
+With adjtimex a guest sees how well its clock is kept; without SYS_TIME it cannot set it."""
 
 
 def missing() -> list[str]:
@@ -323,7 +324,7 @@ def _boot(it: Lab, host: Host) -> None:
         *("--console=pipe", "-M", host.name, "-D", str(host.root)),
         f"--network-namespace-path=/run/netns/{it.name}-{host.name}",
         *("--resolv-conf=off", "--timezone=off", f"--capability={_CAPABILITIES}"),
-        "--system-call-filter=bpf keyctl add_key request_key",
+        "--system-call-filter=bpf keyctl add_key request_key adjtimex clock_adjtime",
     ]
     with (host.root.parent / "console.log").open("ab") as console:
         it.guests[host.name] = subprocess.Popen(
