@@ -151,6 +151,12 @@ class SubjectHeld(Refused):
     code = "subject-held"
 
 
+class ErasureExcepted(Refused):
+    """A request for erasure was refused on a ground of the law. Nothing was erased."""
+
+    code = "erasure-excepted"
+
+
 class SubjectRestricted(Refused):
     """Use of a person's data is restricted. Nothing was read, answered or erased."""
 

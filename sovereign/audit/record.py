@@ -330,7 +330,7 @@ RECORD_TYPES: dict[str, RecordType] = {
     "subject-erased": RecordType(
         "evidence",
         "A person's key was destroyed: what names them in that many records is unreadable.",
-        {"tenant": N, "records": I, "plain": I, "policy": N},
+        {"tenant": N, "records": I, "plain": I, "request": OPTIONAL, "policy": N},
     ),
     "request-received": RecordType(
         "evidence",
@@ -493,6 +493,11 @@ RECORD_TYPES: dict[str, RecordType] = {
         "evidence",
         "We became aware of an incident at another time than was said; both times stand.",
         {"incident": N, "noticed_at": T, "reason": N, "approver": N, "policy": N},
+    ),
+    "incident-handled": RecordType(
+        "evidence",
+        "An incident that went on was handled at `handled_at` (NIS2 Art. 23(4)(e)).",
+        {"incident": N, "handled_at": T, "policy": N},
     ),
     "incident-scope": RecordType(
         "evidence",

@@ -109,6 +109,9 @@ def add(
     ] = None,
     done: Annotated[str, typer.Option(help="This duty was done; needs --how.")] = "",
     at: Annotated[str, typer.Option(help="When it was done: a time, or an age.")] = "0s",
+    handled: Annotated[
+        str, typer.Option(help="When an incident that went on was over: a time, or an age.")
+    ] = "",
     how: Annotated[str, typer.Option(help=f"{', '.join(verbs.HOW)}.")] = "",
     document: Annotated[
         Path | None, typer.Option(help="What was sent: its SHA-256 is recorded, nothing of it.")
@@ -138,6 +141,8 @@ def add(
     if done:
         papers = digest, reference
         wanted.append(lambda p, i, n: verbs.done(p, i, done, _time(at, n), how, n, *papers))
+    if handled:
+        wanted.append(lambda p, i, n: verbs.handled(p, i, _time(handled, n), n))
     if not_applicable:
         wanted.append(lambda p, i, n: verbs.excused(p, i, not_applicable, ground, approver, n))
     if applies:

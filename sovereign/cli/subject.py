@@ -22,6 +22,8 @@ from sovereign.cli.subject_of import (
 )
 from sovereign.errors import UnknownName
 from sovereign.keystore import Keystore
+from sovereign.rights.book import Book
+from sovereign.rights.requests import refuse_unasked
 from sovereign.subjectkeys import SEALED
 from sovereign.supervisor.deployment import operator_trail
 
@@ -88,17 +90,23 @@ def find(
 def erase(
     tenant: TenantOption,
     pseudonym_: PseudonymOption = "",
+    request: Annotated[
+        str, typer.Option(help="The request it answers: req_…; one that was refused is not done.")
+    ] = "",
     home: HomeOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Destroy a person's key: what names them in the log becomes unreadable, and no hash changes.
 
-    A hold in force over a record of theirs refuses it (GDPR art. 17(3)). A copy of the key
+    Refused by a hold in force over a record of theirs, by a --request that was refused on a
+    ground (GDPR art. 17(3)), and while the use of their data is restricted. A copy of the key
     store, such as a backup, still has the key. Self-assessment, not legal advice.
     """
     where = deployed(home)
     policy, store = policy_of(where), Keystore(where.keystore)
+    if request:
+        refuse_unasked(Book(where).look().named(request), "erasure")
     known = store.known()
     named = person(known, tenant, pseudonym_)
     reason = reason_of(policy, ERASURE_REASON)
@@ -125,6 +133,7 @@ def erase(
             records=len(about) - plain,
             plain=plain,
             policy=policy.digest,
+            **({"request": request} if request else {}),
         ).result(RECORDED_WITHIN_S)
     _tell("erased", len(about) - plain, plain, receipt.name, as_json=as_json)
 

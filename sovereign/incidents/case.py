@@ -30,7 +30,7 @@ OUTCOMES: Mapping[str, str] = {
 """Why an incident is closed."""
 OPENED = "incident-opened"
 TYPES = (
-    *(OPENED, "incident-state", "incident-noticed"),
+    *(OPENED, "incident-state", "incident-noticed", "incident-handled"),
     *("incident-scope", "incident-fact", "incident-duty"),
 )
 """Types of records that are about an incident."""
@@ -87,7 +87,8 @@ class Incident:
     """Everything known of one. Times are aware; `notices` has at least one, the newest last.
 
     `roles` and `harms` are empty where nobody said. `outcome` is why it is closed, "" while it is
-    not. `strange` names records that could not be.
+    not. `handled_at` is when it was over, None while nobody said so. `strange` names records that
+    could not be.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Incident:
     opened_at: datetime
     policy: str
     outcome: str = ""
+    handled_at: datetime | None = None
     facts: tuple[Fact, ...] = ()
     said: tuple[Said, ...] = ()
     history: tuple[Entry, ...] = ()
@@ -185,8 +187,8 @@ def _changed(incident: Incident, entry: Entry, said: Mapping[str, Any]) -> Incid
     match said["type"]:
         case "incident-state":
             return _stated(incident, said)
-        case "incident-noticed":
-            return _noticed(incident, entry, said)
+        case "incident-noticed" | "incident-handled":
+            return _moment(incident, entry, said)
         case "incident-scope":
             return _widened(incident, said)
         case "incident-fact":
@@ -211,6 +213,12 @@ def _noticed(incident: Incident, entry: Entry, said: Mapping[str, Any]) -> Incid
     noticed_at = datetime.fromisoformat(said["noticed_at"])
     notice = Notice(noticed_at, entry.at, entry.name, said["reason"], said["approver"])
     return replace(incident, notices=(*incident.notices, notice))
+
+
+def _moment(incident: Incident, entry: Entry, said: Mapping[str, Any]) -> Incident:
+    if said["type"] == "incident-handled":
+        return replace(incident, handled_at=datetime.fromisoformat(said["handled_at"]))
+    return _noticed(incident, entry, said)
 
 
 def _widened(incident: Incident, said: Mapping[str, Any]) -> Incident:

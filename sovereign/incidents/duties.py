@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from sovereign.incidents.case import Incident, Said
-from sovereign.policy.shapes import AWARENESS, Clock, Incidents, Law
+from sovereign.policy.shapes import AWARENESS, HANDLING, MOMENTS, Clock, Incidents, Law
 
 Standing = Literal["due", "late", "done", "done-late", "not-applicable", "waiting"]
 OPEN: tuple[Standing, ...] = ("due", "late", "waiting")
@@ -90,7 +90,7 @@ def _in_order(law: Mapping[str, Law]) -> Iterable[Law]:
         each = law.get(name)
         if each is None or each.clock is None or name in placed:
             return
-        if each.clock.runs_from != AWARENESS:
+        if each.clock.runs_from not in MOMENTS:
             place(each.clock.runs_from)
         placed.append(name)
 
@@ -145,9 +145,18 @@ def _why_not(incident: Incident, law: Law, clock: Clock) -> str:
     roles = set(incident.roles) & _roles_beside(clock.role)
     if roles and clock.role not in incident.roles:
         return "other-role"
+    if clock.after_progress and not _went_on(incident, clock.after_progress):
+        return "no-progress-report"
     if clock.harms and incident.harms and not set(clock.harms) & set(incident.harms):
         return "no-such-harm"
     return ""
+
+
+def _went_on(incident: Incident, duty: str) -> bool:
+    """Whether a duty was done by a progress report, because the incident was not over yet."""
+    done = (each for each in _standing_words(incident, duty) if each.state == "done")
+    first = next(done, None)
+    return first is not None and first.how == "progress-report"
 
 
 def _roles_beside(role: str) -> set[str]:
@@ -166,6 +175,8 @@ def _begun(
     """From when a duty's time runs; None, and what it waits for, while that has not happened."""
     if clock.runs_from == AWARENESS:
         return incident.noticed_at, ""
+    if clock.runs_from == HANDLING:
+        return incident.handled_at, HANDLING
     first = before.get(clock.runs_from)
     if first is None or first.done is None:
         return None, clock.runs_from

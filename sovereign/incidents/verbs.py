@@ -207,6 +207,22 @@ def noticed(
     return Saying("incident-noticed", _about(policy, incident) | fields)
 
 
+def handled(policy: Policy, incident: Incident, at: datetime, now: datetime) -> Saying:
+    """The incident is over; a final report that waited for that is due a month later.
+
+    Raises:
+        BadInput: it is closed, or that was before it was noticed, or is in the future.
+    """
+    _refuse_closed(incident)
+    _refuse_future("it was handled", at, now)
+    if at < incident.noticed_at:
+        raise BadInput(
+            f"{incident.id} was noticed after that", accepted=written(incident.noticed_at)
+        )
+    fields = {"incident": incident.id, "handled_at": written(at), "policy": policy.digest}
+    return Saying("incident-handled", fields)
+
+
 def widened(
     policy: Policy,
     incident: Incident,

@@ -49,7 +49,8 @@ IncidentHarm = Literal[
     "property-or-environment",
 ]
 FactKind = Literal["nature", "subjects", "records", "consequence", "measure"]
-AWARENESS = "awareness"
+AWARENESS, HANDLING = "awareness", "handling"
+MOMENTS = (AWARENESS, HANDLING)
 """What a clock runs from that does not run from another duty."""
 WITNESSES_MAX = 64
 _COSIGNER_KEY = re.compile(r"([^+\s]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]+={0,2})")
@@ -137,7 +138,9 @@ class Clock(Shape, frozen=True):
 
     At most one of `hours`, `days` and `months` (of the calendar) is set; none where the law says
     without undue delay. The time `runs_from` the moment somebody became aware, or from when another
-    duty, an id of the same file, was done. `harms` are those it is limited to; empty: any.
+    duty, an id of the same file, was done, or the incident was handled. `harms` are those it is
+    limited to; empty: any. `after_progress` names a duty: it arises when that was done by a
+    progress report, because the incident went on.
     """
 
     kinds: Annotated[tuple[IncidentKind, ...], Meta(min_length=1)]
@@ -148,6 +151,7 @@ class Clock(Shape, frozen=True):
     months: Annotated[int, Meta(ge=0, le=12)] = 0
     runs_from: Name = AWARENESS
     harms: tuple[IncidentHarm, ...] = ()
+    after_progress: Name = ""
     unless: tuple[Exemption, ...] = ()
 
     def __post_init__(self) -> None:
@@ -192,11 +196,13 @@ class LawFile(Shape, frozen=True):
         clocks = {each.id: each.clock for each in self.laws if each.clock is not None}
         for name, clock in clocks.items():
             before, steps = clock.runs_from, 0
-            while before != AWARENESS and steps <= len(clocks):
+            if clock.after_progress and clock.after_progress not in clocks:
+                raise ValueError(f"{name} comes after {clock.after_progress!r}, which is no duty")
+            while before not in MOMENTS and steps <= len(clocks):
                 if before not in clocks:
                     raise ValueError(f"{name} runs from {before!r}, which is no duty with a clock")
                 before, steps = clocks[before].runs_from, steps + 1
-            if before != AWARENESS:
+            if before not in MOMENTS:
                 raise ValueError(f"{name} runs from itself")
 
 

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sovereign.audit.record import written
-from sovereign.errors import BadInput, UnknownName
+from sovereign.errors import BadInput, ErasureExcepted, UnknownName
 from sovereign.incidents.duties import add_months
 from sovereign.policy import Policy
 from sovereign.policy.shapes import Term
@@ -221,6 +221,27 @@ def answered(
     fields = {"request": request.id, "outcome": outcome, "answered_at": written(at)}
     more = {"ground": ground} if ground else {}
     return Saying(ANSWERED, {**fields, **more, "policy": policy.digest})
+
+
+def refuse_unasked(request: Request, kind: str) -> None:
+    """Refuse to do for a request what it does not ask for, or what was refused on a ground.
+
+    Raises:
+        BadInput: it asks for something else, or was taken back.
+        ErasureExcepted: it was refused; the ground is in the message.
+    """
+    if request.kind != kind or request.outcome == "withdrawn":
+        raise BadInput(
+            f"{request.id} does not ask for {kind}",
+            found=f"{request.kind}, {request.outcome or 'open'}",
+            accepted=f"a request for {kind}, or none",
+        )
+    if request.outcome == "refused":
+        raise ErasureExcepted(
+            f"{request.id} was refused: {request.ground}",
+            because=GROUNDS[request.ground][1] if request.ground in GROUNDS else "",
+            next_step=f"sovereign subject received {kind}, when somebody asks again",
+        )
 
 
 def left_by_kind(requests: Iterable[Request], term: Term, now: datetime) -> dict[str, float]:

@@ -46,6 +46,27 @@ def test_a_request_goes_from_receipt_to_answer(recorded: Home, run: Run) -> None
     assert run(*said, "legal-claims").code == 2, "it is answered"
 
 
+def test_what_was_refused_on_a_ground_is_not_erased_and_what_was_not_says_which_it_answers(
+    recorded: Home, ask: Ask, run: Run
+) -> None:
+    """GDPR Art. 17(3): the answer was no, and whoever runs the command later is told so."""
+    no, yes, other = (
+        run("subject", "received", kind, "--json").json["request"]
+        for kind in ("erasure", "erasure", "access")
+    )
+    run("subject", "answered", no, "--outcome", "refused", "--ground", "legal-duty")
+    refused = ask("ann", "erase", "--request", no)
+    assert (refused.code, refused.json["error"]["code"]) == (1, "erasure-excepted")
+    assert "legal-duty" in refused.json["error"]["message"]
+    assert ask("ann", "erase", "--request", other).code == 2
+    assert ask("ann", "erase", "--request", "req_0").code == 2
+    done = ask("ann", "erase", "--request", yes)
+    assert done.json["records"] == 2, "none of those before has erased anything"
+    member = next(m for m in fleet.members(recorded) if m.origin == "local/operator/evidence")
+    said = [r for _, r in fleet.records(member, 0, 10_000) if r["type"] == "subject-erased"]
+    assert [r["request"] for r in said] == [yes]
+
+
 def test_a_late_request_is_a_finding_and_the_control_fails(recorded: Home, run: Run) -> None:
     """GDPR Art. 12(3); the list, the control and the alarm say the same."""
     assert verdict(recorded, "requests_answered").state is State.PASS

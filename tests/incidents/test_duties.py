@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from sovereign.errors import PolicyUnreadable
+from sovereign.audit.record import written
+from sovereign.errors import BadInput, PolicyUnreadable
+from sovereign.incidents import verbs
 from sovereign.incidents.case import Entry, applied
 from sovereign.incidents.duties import add_months, duties, left_by_duty, warning
 from sovereign.policy.shapes import Clock, LawFile
@@ -21,6 +23,7 @@ from tests.incidents.making import (
     done,
     entry,
     incident,
+    saying,
     standing,
     with_law,
 )
@@ -60,7 +63,7 @@ def test_a_duty_is_due_until_the_instant_its_time_is_over_and_late_after_it(
     ("kinds", "wanted"),
     [
         (BREACH, {"gdpr-33-1", "gdpr-33-2", "gdpr-34-1"}),
-        (SIGNIFICANT, {"nis2-23-1", "nis2-23-4-a", "nis2-23-4-b", "nis2-23-4-d"}),
+        (SIGNIFICANT, {"nis2-23-1", "nis2-23-4-a", "nis2-23-4-b", "nis2-23-4-d", "nis2-23-4-e"}),
         (AI, {"aia-26-5", "aia-73-2", "aia-73-3", "aia-73-4"}),
     ],
 )
@@ -310,3 +313,24 @@ def test_every_target_and_every_code_of_a_quarantine_in_the_policy_is_one_that_t
     assert {each.duty for each in rules.targets} == {
         name for name, clock in clocks.items() if not (clock.hours or clock.days or clock.months)
     }
+
+
+def test_the_final_report_of_an_incident_that_went_on_is_due_a_month_after_it_was_handled() -> None:
+    """NIS2 Art. 23(4)(e): a progress report in its place, and then a month from the end."""
+    it = done(incident(NOW, SIGNIFICANT), "nis2-23-4-b", NOW)
+    assert standing(it, "nis2-23-4-e").standing == "not-applicable"
+    final = done(it, "nis2-23-4-d", NOW + 20 * DAY)
+    assert standing(final, "nis2-23-4-e").reason == "no-progress-report"
+    said = {"duty": "nis2-23-4-d", "state": "done", "done_at": written(NOW + 20 * DAY)}
+    on = applied(it, entry("incident-duty", NOW, **said, how="progress-report"))
+    waits = standing(on, "nis2-23-4-e", NOW + 90 * DAY)
+    assert (waits.standing, waits.due_at) == ("waiting", None)
+    over = saying(on, verbs.handled(POLICY, on, NOW + 60 * DAY, NOW + 61 * DAY))
+    found = standing(over, "nis2-23-4-e", NOW + 61 * DAY)
+    assert (found.standing, found.since) == ("due", NOW + 60 * DAY)
+    assert found.due_at == add_months(NOW + 60 * DAY, 1)
+    assert standing(over, "nis2-23-4-e", NOW + 92 * DAY).standing == "late"
+    assert standing(done(over, "nis2-23-4-e", NOW + 70 * DAY), "nis2-23-4-e").standing == "done"
+    for at in (NOW - HOUR, NOW + 62 * DAY):
+        with pytest.raises(BadInput):
+            verbs.handled(POLICY, on, at, NOW + 61 * DAY)
