@@ -131,6 +131,8 @@ def _memory(made: Plan) -> str:
     offer = made.site.offer
     if offer is None:
         return need
+    if not offer.gpus:
+        return f"without a GPU; {need}"
     return f"{offer.gpus} x {offer.gpu}, {offer.gpu_memory_gb} GB of GPU memory; {need}"
 
 

@@ -30,7 +30,7 @@ from pulumi import automation
 from pulumi.automation import errors
 from pulumi.automation.events import EngineEvent, StepEventMetadata
 
-from infra.clouds import scaleway
+from infra.clouds import hetzner, scaleway
 from infra.guard.pack import DECISIONS_VARIABLE, PROFILE_VARIABLE
 from infra.guard.rules import Judgement
 from infra.shapes import Site, inventory
@@ -40,8 +40,8 @@ from sovereign.errors import PlannerUnavailable
 PROJECT = "sovereign"
 GUARD = Path(__file__).with_name("guard")
 BOOKS_VARIABLE = "SOVEREIGN_SIMULATOR_BOOKS"
-PROGRAMS = {"scaleway": scaleway.outputs}
-CREDENTIALS = ("SCW_ACCESS_KEY", "SCW_SECRET_KEY")
+PROGRAMS = {"hetzner": hetzner.outputs, "scaleway": scaleway.outputs}
+CREDENTIALS = ("HCLOUD_TOKEN", "SCW_ACCESS_KEY", "SCW_SECRET_KEY")
 """What the SDK would take from the shell into the state. A rehearsal reaches no account."""
 
 _NO_VENV = 'for a do shift; case $a in -virtualenv=*) ;; *) set -- "$@" "$a" ;; esac; done'
@@ -358,7 +358,8 @@ def launchers(folder: Path, cli: Path, *, simulated: bool = True) -> Path:
     python = f'PYTHONPATH="{_CHECKOUT}" exec "{sys.executable}" -u'
     _script(folder / "pulumi-analyzer-policy-python", f"{_NO_VENV}\n{python} -m pulumi.policy")
     if simulated:
-        _script(folder / "pulumi-resource-scaleway", f"{python} -m infra.simulator")
+        for name in ("hcloud", "scaleway"):
+            _script(folder / f"pulumi-resource-{name}", f"{python} -m infra.simulator {name}")
     return folder
 
 

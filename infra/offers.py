@@ -17,7 +17,7 @@ from infra.stack import Part
 from sovereign.policy.yamlfile import read_as
 
 FOLDER = Path(__file__).with_name("facts")
-CLOUDS = ("scaleway",)
+CLOUDS = ("hetzner", "scaleway")
 
 
 class Region(Part, frozen=True):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 HOURS_A_MONTH = 730
 LOOPBACK = "127.0.0.1"
-CLOUDS_MADE = ("scaleway",)
+CLOUDS_MADE = ("hetzner", "scaleway")
 """Clouds in which a plan makes something, so that the engine is needed."""
 
 _SAY = Callable[[str], None]

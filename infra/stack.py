@@ -49,7 +49,7 @@ class Stack(Part, frozen=True):
     """One file: a cloud, a place, a model, and who may reach it."""
 
     cloud: Annotated[
-        Literal["scaleway", "static", "local"],
+        Literal["hetzner", "scaleway", "static", "local"],
         Meta(description="Who gives the machines; one file each in infra/clouds/."),
     ]
     model: Annotated[str, Meta(min_length=1, description="Id or alias in facts/models.yaml.")]
@@ -129,9 +129,12 @@ def _wrong_networks(stack: Stack) -> list[str]:
 
 
 def _wrong_shape(stack: Stack) -> list[str]:
-    if stack.cloud == "scaleway":
+    if stack.cloud in ("hetzner", "scaleway"):
         needed = {"zone": stack.zone, "allow_from": stack.allow_from, "admin_key": stack.admin_key}
-        return [f"{name} is needed for a cloud" for name, value in needed.items() if not value]
+        wrong = [f"{name} is needed for a cloud" for name, value in needed.items() if not value]
+        if stack.cloud == "hetzner" and stack.backups:
+            wrong.append("backups: hetzner has no bucket that a program can make")
+        return wrong
     given = {"zone": stack.zone, "shape": stack.shape, "backups": stack.backups}
     return [f"{name} means nothing for {stack.cloud}" for name, value in given.items() if value]
 

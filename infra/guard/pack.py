@@ -8,7 +8,7 @@ plan is not called allowed.
 
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def _plain(value: Any) -> Any:
     """The value without proxies; what is unknown before it is made becomes UNKNOWN."""
     if isinstance(value, Mapping):
         return {key: _read(value, key) for key in value}
-    if isinstance(value, list | tuple):
+    if isinstance(value, Sequence) and not isinstance(value, str):
         return [_read(value, index) for index in range(len(value))]
     return value
 

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from infra.guard import hetzner
 from infra.guard.types import (
+    CLOUDS,
     ENGINE_STACK,
     KEPT,
     PLACE_INPUTS,
@@ -64,8 +66,9 @@ class Resource:
 
     @property
     def cloud(self) -> str:
-        """The first word of the type; for a provider, the cloud it speaks to."""
-        return self.kind.removeprefix(PROVIDER).partition(":")[0]
+        """Who runs it, as the policy's places say it; for a provider, the cloud it speaks to."""
+        package = self.kind.removeprefix(PROVIDER).partition(":")[0]
+        return CLOUDS.get(package, package)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,8 @@ def judge(policy: Policy, resource: Resource, asked_at: datetime) -> tuple[Judge
         asked_at: aware UTC time at which the policy's facts are judged.
     """
     if resource.kind in PLACELESS:
-        return (_answer(resource, PLACELESS_RULE, PLACELESS[resource.kind], allowed=True),)
+        has_none = _answer(resource, PLACELESS_RULE, PLACELESS[resource.kind], allowed=True)
+        return (*_own_rules(resource), has_none)
     if resource.kind in UNPLACEABLE:
         return (_answer(resource, PLACE_STATED, UNPLACEABLE[resource.kind]),)
     if resource.kind not in PLACED:
@@ -132,6 +136,9 @@ def _own_rules(resource: Resource) -> Iterator[Judgement]:
         for name in sorted(REDIRECTS & set(resource.inputs)):
             because = "A provider whose calls go elsewhere says nothing about where data are."
             yield _answer(resource, PROVIDER_DIRECT, because, found=f"{name} is set")
+    if resource.cloud == hetzner.CLOUD:
+        for rule, because, found in hetzner.refusals(resource.kind, resource.inputs):
+            yield _answer(resource, rule, because, found=found)
     for name, value in _stated(resource.inputs, STAYS_INPUTS):
         if value is not True:
             because = "Copies would rest in a place that nothing names."
@@ -180,7 +187,7 @@ def _zones(policy: Policy, cloud: str, code: str) -> list[str]:
 
 def _without_tags(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     """Tags are words for people; a tag called `region` moves nothing."""
-    return {name: value for name, value in inputs.items() if name != "tags"}
+    return {name: value for name, value in inputs.items() if name not in ("tags", "labels")}
 
 
 def _stated(value: Any, names: frozenset[str], depth: int = 0) -> Iterator[tuple[str, Any]]:

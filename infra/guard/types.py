@@ -13,22 +13,31 @@ Old spellings of a type (Scaleway's `index/…`) are left out on purpose: unknow
 
 from collections.abc import Mapping
 
+from infra.guard import hetzner
+
 ENGINE_STACK = "pulumi:pulumi:Stack"
 PROVIDER = "pulumi:providers:"
 
 PLACE_INPUTS = frozenset(
-    {"zone", "zones", "region", "regions", "monoAzZone", "bucketRegion", "secretRegion"}
+    {
+        *("zone", "zones", "region", "regions", "monoAzZone", "bucketRegion", "secretRegion"),
+        *("location", "homeLocation", "networkZone", "datacenter"),
+    }
 )
 """Names of inputs, at any depth, that name a place. DNS zones are names, not places."""
 
 STAYS_INPUTS = frozenset({"sameRegion", "backupSameRegion"})
 """Inputs that, set to false, let copies rest in a place that nothing names."""
 
-REDIRECTS = frozenset({"apiUrl", "endpoints"})
+REDIRECTS = frozenset({"apiUrl", "endpoint", "endpointHetzner", "endpoints"})
 """Inputs of a provider that send its calls, and so its data, somewhere else than its name."""
+
+CLOUDS: Mapping[str, str] = {hetzner.PACKAGE: hetzner.CLOUD}
+"""Packages that are not called as the policy's table of places calls the cloud."""
 
 KEPT = frozenset(
     {
+        *hetzner.KEPT,
         "scaleway:block/volume:Volume",
         "scaleway:object/bucket:Bucket",
     }
@@ -86,10 +95,12 @@ PLACED: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(_SCALEWAY_ZONE, ("zone",)),
     **dict.fromkeys(_SCALEWAY_REGION, ("region",)),
     **dict.fromkeys(_SCALEWAY_BOTH, ("region", "zone")),
+    **hetzner.PLACED,
 }
 
 PLACELESS: Mapping[str, str] = {
     ENGINE_STACK: "groups the others and exists only in the engine's state",
+    **hetzner.PLACELESS,
     PROVIDER + "pulumi": "the engine's own provider; it reaches no cloud",
     **dict.fromkeys(
         _scaleway("account/sshKey iam/sshKey"),
@@ -120,6 +131,7 @@ PLACELESS: Mapping[str, str] = {
 }
 
 UNPLACEABLE: Mapping[str, str] = {
+    **hetzner.UNPLACEABLE,
     **dict.fromkeys(
         _scaleway("""edgeservices/backendStage edgeservices/cacheStage edgeservices/dnsStage
             edgeservices/headStage edgeservices/pipeline edgeservices/plan

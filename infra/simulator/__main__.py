@@ -8,6 +8,7 @@ is decided in `account.py`; this file only translates.
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from concurrent import futures
 from importlib.metadata import version
@@ -22,19 +23,21 @@ from pulumi.runtime.proto import provider_pb2 as wire
 from pulumi.runtime.proto import provider_pb2_grpc as service
 
 from infra.offers import shop
-from infra.simulator.account import Account, CloudRefused, Failure, changed, replaced_by
+from infra.simulator.account import Account, CloudRefused, changed, replaced_by
+from infra.simulator.shapes import Failure
 from infra.simulator.trouble import Trouble
 
 BOOKS_VARIABLE = "SOVEREIGN_SIMULATOR_BOOKS"
-SDK = "pulumiverse-scaleway"
-CLOUD = "scaleway"
+SDKS = {"scaleway": ("pulumiverse-scaleway", "scaleway"), "hcloud": ("pulumi-hcloud", "hetzner")}
+"""The name the engine calls us by, the package we stand in for, and the shop it belongs to."""
 
 
 class Provider(service.ResourceProviderServicer):
     """One account behind the engine's protocol."""
 
-    def __init__(self, account: Account, trouble: Trouble) -> None:
+    def __init__(self, account: Account, name: str, trouble: Trouble) -> None:
         self._account = account
+        self._name, self._version = name, version(SDKS[name][0])
         self._trouble = trouble
 
     def Handshake(self, request: Any, context: Any) -> wire.ProviderHandshakeResponse:
@@ -43,11 +46,11 @@ class Provider(service.ResourceProviderServicer):
 
     def GetPluginInfo(self, request: Any, context: Any) -> plugin_pb2.PluginInfo:
         """The version of the SDK we stand in for."""
-        return plugin_pb2.PluginInfo(version=version(SDK))
+        return plugin_pb2.PluginInfo(version=self._version)
 
     def GetSchema(self, request: Any, context: Any) -> wire.GetSchemaResponse:
         """A name and a version; the program brings the types."""
-        schema = {"name": CLOUD, "version": version(SDK)}
+        schema = {"name": self._name, "version": self._version}
         return wire.GetSchemaResponse(schema=json.dumps(schema))
 
     def CheckConfig(self, request: wire.CheckRequest, context: Any) -> wire.CheckResponse:
@@ -158,11 +161,13 @@ def _refuse(context: Any, refusal: CloudRefused) -> NoReturn:
 
 
 def main() -> None:
-    """Serve one account until the engine ends us."""
+    """Serve one account until the engine ends us. Our first argument is whose we stand in for."""
+    name = sys.argv[1]
     books = Path(os.environ[BOOKS_VARIABLE])
-    account = Account(books, shop(CLOUD))
+    account = Account(books, shop(SDKS[name][1]))
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
-    service.add_ResourceProviderServicer_to_server(Provider(account, Trouble(books)), server)
+    provider = Provider(account, name, Trouble(books))
+    service.add_ResourceProviderServicer_to_server(provider, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)

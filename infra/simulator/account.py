@@ -10,13 +10,18 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from infra.offers import Shop
-from infra.simulator import catalogue
-from infra.simulator.catalogue import TYPES, Field, Kind, Type
+from infra.simulator import catalogue, hetzner
+from infra.simulator.shapes import Failure, Field, Kind, Type
+
+TYPES: Mapping[str, Type] = {**catalogue.TYPES, **hetzner.TYPES}
+CONFIG: Mapping[str, frozenset[str]] = {"scaleway": catalogue.CONFIG, "hetzner": hetzner.CONFIG}
+
+ADDRESSED = {catalogue.IP: "address", hetzner.SERVER: "ipv4Address"}
+"""Types that are given a public address, and the property that says it."""
 
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 """How the engine writes a text that is not known before something is made."""
@@ -24,14 +29,6 @@ UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 class CloudRefused(Exception):
     """The cloud says no, in words for a person. Nothing was changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a property is not accepted."""
-
-    property: str
-    reason: str
 
 
 class Account:
@@ -48,7 +45,7 @@ class Account:
         return [
             Failure(name, f"the simulator does not know the setting {name!r}")
             for name in config
-            if name not in catalogue.CONFIG and name != "version"
+            if name not in CONFIG[self._shop.provider] and name != "version"
         ]
 
     def configure(self, config: Mapping[str, Any]) -> None:
@@ -91,7 +88,8 @@ class Account:
         return inputs.get(known.place) or self._defaults.get(known.place)
 
     def _places(self, what: str) -> set[str]:
-        return set(self._shop.region_of if what == "zone" else self._shop.region_of.values())
+        zones = self._shop.region_of
+        return set(zones if what in ("zone", "location") else zones.values())
 
     def _no_such(self, what: str, found: object) -> str:
         return f"there is no {what} {found!r}; known: {', '.join(sorted(self._places(what)))}"
@@ -109,14 +107,19 @@ class Account:
                 subnet = inputs.get("ipv4Subnet", {}).get("subnet")
                 if subnet and not _is_network(subnet, private=True):
                     yield Failure("ipv4Subnet", f"{subnet} is no private network")
+            case hetzner.SERVER:
+                yield from self._not_sold("serverType", inputs["location"], inputs)
+        yield from hetzner.wrong(kind, inputs)
 
     def _wrong_server(self, inputs: Mapping[str, Any]) -> Iterator[Failure]:
-        zone = self._place(TYPES[catalogue.SERVER], inputs)
-        sold = [offer.id for offer in self._shop.sold_in(zone)]
-        if inputs["type"] not in (*sold, UNKNOWN):
-            yield Failure("type", f"{inputs['type']} is not sold in {zone}; sold: {sold}")
+        yield from self._not_sold("type", self._place(TYPES[catalogue.SERVER], inputs), inputs)
         if inputs.get("image") not in (None, UNKNOWN, *catalogue.IMAGES):
             yield Failure("image", f"there is no image {inputs['image']!r}")
+
+    def _not_sold(self, name: str, zone: str, inputs: Mapping[str, Any]) -> Iterator[Failure]:
+        sold = [offer.id for offer in self._shop.sold_in(zone)]
+        if inputs[name] not in (*sold, UNKNOWN):
+            yield Failure(name, f"{inputs[name]} is not sold in {zone}; sold: {sold}")
 
     def create(self, kind: str, urn: str, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Make what was checked; return its id and everything that is known of it.
@@ -129,7 +132,7 @@ class Account:
             self._refuse_wrong_references(books, kind, inputs)
             self._refuse_over_quota(books, kind, inputs)
             place = self._place(TYPES[kind], inputs) if TYPES[kind].place else ""
-            new = f"{place}/{uuid.uuid4()}" if place else str(uuid.uuid4())
+            new = _identity(kind, place, books)
             outputs = {**inputs, **self._given(books, kind, inputs, place)}
             books[new] = {"kind": kind, "urn": urn, "inputs": dict(inputs), "outputs": outputs}
             self._write(books)
@@ -140,10 +143,11 @@ class Account:
     ) -> dict[str, Any]:
         """What the cloud adds of its own. Addresses are documentation ones (RFC 5737)."""
         given: dict[str, Any] = {TYPES[kind].place: place} if place else {}
-        if kind == catalogue.IP:
-            used = {entry["outputs"].get("address") for entry in books.values()}
+        if kind in ADDRESSED:
+            name = ADDRESSED[kind]
+            used = {entry["outputs"].get(name) for entry in books.values()}
             hosts = ipaddress.ip_network("203.0.113.0/24").hosts()
-            given["address"] = next(str(host) for host in hosts if str(host) not in used)
+            given[name] = next(str(host) for host in hosts if str(host) not in used)
         if kind == catalogue.BUCKET:
             storage = next(host for host, region in self._shop.storage.items() if region == place)
             given["endpoint"] = f"https://{inputs.get('name', 'unnamed')}.{storage}"
@@ -152,13 +156,16 @@ class Account:
     def _refuse_wrong_references(
         self, books: Mapping[str, Any], kind: str, inputs: Mapping[str, Any]
     ) -> None:
-        own = self._place(TYPES[kind], inputs)
+        own = self._place(TYPES[kind], inputs) if TYPES[kind].place else None
         for name, wanted, target in _references(kind, inputs):
             entry = books.get(target)
             if entry is None or entry["kind"] != wanted:
                 raise CloudRefused(f"{name}: there is no {wanted} {target!r} in this account")
             there = entry["outputs"].get(TYPES[wanted].place)
-            if self._region(there) != self._region(own):
+            own = own or there
+            if there is not None and self._region(there) != self._region(own):
+                raise CloudRefused(f"{name}: {target!r} is in {there}, not in {own}")
+            if kind == hetzner.VOLUME_ATTACHMENT and there != own:
                 raise CloudRefused(f"{name}: {target!r} is in {there}, not in {own}")
 
     def _region(self, place: Any) -> str:
@@ -239,6 +246,13 @@ class Account:
         fresh.replace(self._books)
 
 
+def _identity(kind: str, place: str, books: Mapping[str, Any]) -> str:
+    """A new id in the cloud's own manner."""
+    if kind in hetzner.TYPES:
+        return str(1 + max((int(known) for known in books), default=0))
+    return f"{place}/{uuid.uuid4()}" if place else str(uuid.uuid4())
+
+
 def replaced_by(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The changed properties that only a new resource can have."""
     return [name for name in changed(old, new) if TYPES[kind].properties[name].replaces]
@@ -284,8 +298,9 @@ def _is(kind: Kind, value: Any) -> bool:
             return isinstance(value, float | int) and float(value).is_integer()
         case Kind.FLAG:
             return isinstance(value, bool)
-        case Kind.TEXTS:
-            return isinstance(value, list) and all(isinstance(one, str) for one in value)
+        case Kind.TEXTS | Kind.NUMBERS:
+            of = Kind.TEXT if kind is Kind.TEXTS else Kind.NUMBER
+            return isinstance(value, list) and all(one == UNKNOWN or _is(of, one) for one in value)
         case Kind.LABELS:
             return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
         case _:
@@ -326,4 +341,4 @@ def _references(kind: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str
         if field.refers and inputs.get(name):
             value = inputs[name]
             for target in value if isinstance(value, list) else [value]:
-                yield name, field.refers, target
+                yield name, field.refers, target if isinstance(target, str) else str(int(target))

@@ -1,49 +1,14 @@
-"""What the simulated cloud knows: its types, their properties, and which of them name a place.
+"""What the simulator knows of Scaleway: types, their properties, and which of them name a place.
 
 Written by hand for the types that `infra/clouds/scaleway.py` uses, and for nothing else: what
 is not here is refused. A test compares every property with the cloud's real SDK.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
 
+from infra.simulator.shapes import FLAG, NUMBER, PLACE, TEXT, Field, Kind, Type
 
-class Kind(Enum):
-    """What a property holds."""
-
-    TEXT = "text"
-    NUMBER = "a whole number"
-    FLAG = "true or false"
-    TEXTS = "a list of texts"
-    LABELS = "a mapping of texts"
-    PART = "a mapping with named fields"
-    PARTS = "a list of such mappings"
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One property. `fields` are the names inside a PART; `refers` is a type it points at."""
-
-    kind: Kind
-    required: bool = False
-    replaces: bool = False
-    fields: Mapping[str, "Field"] | None = None
-    refers: str = ""
-    one_of: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Type:
-    """A resource type. `place` is the property that says where it is; "" for the account's."""
-
-    place: str
-    properties: Mapping[str, Field]
-
-
-TEXT, NUMBER, FLAG = Field(Kind.TEXT), Field(Kind.NUMBER), Field(Kind.FLAG)
 TAGS = Field(Kind.TEXTS)
-PLACE = Field(Kind.TEXT, replaces=True)
 VERDICT = Field(Kind.TEXT, one_of=("accept", "drop"))
 
 VPC = "scaleway:network/vpc:Vpc"

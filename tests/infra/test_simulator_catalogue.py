@@ -6,7 +6,8 @@ import pytest
 
 from infra.clouds import scaleway
 from infra.simulator import catalogue
-from infra.simulator.catalogue import TYPES, Kind
+from infra.simulator.catalogue import TYPES
+from infra.simulator.shapes import Kind
 from sovereign.policy import Policy
 from tests.infra import sdk
 
@@ -43,7 +44,7 @@ def test_the_simulator_knows_no_property_that_the_real_type_does_not_have(kind):
 def test_the_same_holds_inside_nested_properties(kind):
     """A rule of a security group has fields of its own, and they matter most."""
     for module, name, fields in parts(kind, TYPES[kind].properties):
-        real = sdk.nested(module, NESTED[(module, name)])
+        real = sdk.nested("scaleway", module, NESTED[(module, name)])
         assert set(fields) <= set(real)
         assert {each for each, must in real.items() if must} <= {
             each for each, field in fields.items() if field.required
