@@ -81,5 +81,8 @@ class Trouble:
 
 def _end_the_engine() -> None:
     """As a power cut would: the engine has no time to write anything down, nor have we."""
-    os.kill(os.getppid(), signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
+    engine = os.getppid()
+    children = Path(f"/proc/{engine}/task").glob("*/children")
+    others = {int(pid) for file in children for pid in file.read_text().split()} - {os.getpid()}
+    for pid in (engine, *others, os.getpid()):
+        os.kill(pid, signal.SIGKILL)
