@@ -80,6 +80,7 @@ def whole() -> typer.Typer:
         tenant,
         usage,
         weights,
+        weights_carried,
         witness,
     )
 
@@ -121,6 +122,7 @@ def whole() -> typer.Typer:
     app.add_typer(drill.app, name="drill")
     app.add_typer(egress.app, name="egress")
     app.add_typer(licence.app, name="licence")
+    weights_carried.add_to(weights.app)
     app.add_typer(weights.app, name="weights")
     size.add_to(app)
     cost.add_to(app)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import threading
 import time
 from datetime import timedelta
 from functools import partial
@@ -22,6 +23,8 @@ from sovereign.supervisor.deployment import operator_trail
 from sovereign.weights import fetch as fetching
 from sovereign.weights import prune as pruning
 from sovereign.weights import store
+from sovereign.weights.bringing import AT_ONCE, Pace
+from sovereign.weights.choosing import source_of
 from sovereign.weights.manifest import Manifest
 
 SHA256 = "sha256:"
@@ -45,7 +48,7 @@ def digest(
     """The digest that `engine.weights_digest` pins: of a file, or of a folder's manifest."""
     if not path.exists():
         raise BadInput(f"there are no weights at {path}", accepted="a file or a folder")
-    wanted = _pin(must_be) if must_be else ""
+    wanted = pin_of(must_be) if must_be else ""
     if as_manifest:
         sys.stdout.write(manifest(path))
         return
@@ -62,11 +65,18 @@ def digest(
 def fetch(
     name: Annotated[str, typer.Argument(help="Id, alias or short name of a model.")],
     source: Annotated[
-        str, typer.Option("--from", help="A folder, or the URL of one at a declared mirror.")
+        str,
+        typer.Option("--from", help="Folder, bundle, URL of a mirror, bucket, hub or registry."),
     ],
     pin: Annotated[
         str, typer.Option("--digest", help="The digest of the set, from who compared it.")
     ],
+    at_once: Annotated[
+        int, typer.Option("--parallel", help="So many files at once.", min=1, max=32)
+    ] = AT_ONCE,
+    limit: Annotated[
+        float, typer.Option("--limit-mb", help="At most so many MB a second; 0: no limit.", min=0)
+    ] = 0,
     home: HomeOption = None,
     dry_run: DryRun = False,
     as_json: JsonFlag = False,
@@ -74,13 +84,15 @@ def fetch(
     """Bring in a set of weights: every file as pinned, nothing that runs; recorded.
 
     What was interrupted goes on where it was. A mirror is declared in the settings (`dependencies`,
-    kind `mirror`, with `listener` and `place`); its manifest lies beside the folder, as
-    FOLDER.sha256.
+    kind `mirror`, with `listener` and `place`), and so is each address it redirects to:
+    https://mirror.example/FOLDER, s3+https://mirror.example/BUCKET/PREFIX (both with their
+    manifest beside them, as FOLDER.sha256), hub+https://mirror.example/OWNER/NAME@COMMIT,
+    oci+https://mirror.example/NAME:TAG.
     """
     where, now = deployed(home), utcnow()
     policy = policy_of(where)
     model = catalogue.with_weights(policy, name)
-    wish = fetching.Wish(model, fetching.source_of(where, policy, source, now), _pin(pin))
+    wish = fetching.Wish(model, source_of(where, policy, source, now), pin_of(pin))
     named = fetching.read(where, policy, wish, now)
     if dry_run:
         size = fetching.size(wish.source, named)
@@ -89,7 +101,8 @@ def fetch(
         )
         return
     opening = partial(operator_trail, where, ("evidence",))
-    done = fetching.fetch(where, policy, wish, named, opening=opening, told=_Progress())
+    pace, told = Pace(at_once, limit * 1e6), Progress()
+    done = fetching.fetch(where, policy, wish, named, opening=opening, told=told, pace=pace)
     weights = done.path / named.only_gguf.name if named.only_gguf else done.path
     said = {
         **_said(model.id, named),
@@ -152,21 +165,30 @@ def prune(
         say(f"  {row['path']}  {row['record'] or ''}".rstrip())
 
 
-class _Progress:
-    """A line on standard error, now and then; what is quick says nothing."""
+class Progress:
+    """A line on standard error, now and then; what is quick says nothing. Threads may share it."""
 
     def __init__(self) -> None:
-        self._next = time.monotonic() + PROGRESS_EVERY_S
+        self._lock = threading.Lock()
+        self._files: dict[str, tuple[int, int | None]] = {}
+        self._at, self._had = time.monotonic(), 0
 
     def __call__(self, name: str, here: int, size: int | None) -> None:
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + PROGRESS_EVERY_S
-        of = f" of {size / 1e6:.0f}" if size is not None else ""
-        print(f"{name}  {here / 1e6:.0f}{of} MB", file=sys.stderr)
+        with self._lock:
+            self._files[name] = (here, size)
+            took = time.monotonic() - self._at
+            if took < PROGRESS_EVERY_S:
+                return
+            have = sum(each for each, _ in self._files.values())
+            sizes = [each for _, each in self._files.values() if each is not None]
+            of = f" of {sum(sizes) / 1e6:.0f}" if len(sizes) == len(self._files) else ""
+            pace = max(0, have - self._had) / took / 1e6
+            self._at, self._had = time.monotonic(), have
+        files = f"{len(self._files)} files begun" if len(self._files) > 1 else name
+        print(f"{files}  {have / 1e6:.0f}{of} MB  {pace:.1f} MB/s", file=sys.stderr)
 
 
-def _pin(given: str) -> str:
+def pin_of(given: str) -> str:
     wanted = given.lower() if given.lower().startswith(SHA256) else f"{SHA256}{given.lower()}"
     if not _DIGEST.fullmatch(wanted):
         raise BadInput(

@@ -88,12 +88,25 @@ def parse(raw: bytes) -> Manifest:
     return Manifest(entries, digest_of(raw))
 
 
+def is_taken(name: str) -> bool:
+    """True when a file of this name may be part of a set."""
+    try:
+        _refuse_alone(name)
+    except WeightsUnsafe:
+        return False
+    return True
+
+
 def _refuse_name(name: str, names: list[str]) -> None:
+    _refuse_alone(name)
+    if any(other.startswith(f"{name}/") for other in names):
+        raise _unsafe("a name is a file and a folder", repr(name[:80]), "one of both")
+
+
+def _refuse_alone(name: str) -> None:
     shown = repr(name[:80])
     if not _NAME.fullmatch(name) or ".." in name.split("/"):
         raise _unsafe("a name could lead elsewhere", shown, "letters, digits and . _ + -")
-    if any(other.startswith(f"{name}/") for other in names):
-        raise _unsafe("a name is a file and a folder", shown, "one of both")
     last = name.rpartition("/")[2]
     if last.lower().endswith(_RUNS):
         raise _unsafe("a file could run as code", shown, ACCEPTED)

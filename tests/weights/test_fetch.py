@@ -18,6 +18,7 @@ from sovereign import policy as policies
 from sovereign.registry import utcnow
 from sovereign.supervisor.deployment import operator_trail
 from sovereign.weights import fetch, store
+from sovereign.weights.choosing import source_of
 from tests import needs
 from tests.cli.conftest import Run
 from tests.gateway.certificates import issued
@@ -360,7 +361,7 @@ def test_a_crash_between_the_record_and_the_name_is_made_good_by_the_next_run(
 def fetched_by_hand(site: Path, folder: Path) -> None:
     home, now = settings.load(site), utcnow()
     policy = policies.load(home.policies, home.settings.profile)
-    source = fetch.source_of(home, policy, str(folder), now)
+    source = source_of(home, policy, str(folder), now)
     wish = fetch.Wish(policy.models[MODEL], source, pin_of(folder))
     named = fetch.read(home, policy, wish, now)
     opening = partial(operator_trail, home, ("evidence",))
