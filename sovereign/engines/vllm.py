@@ -51,6 +51,11 @@ _ON_LOOPBACK = {
     "NCCL_SOCKET_IFNAME": "lo",
 }
 
+_ON_CPU = {
+    "TORCHDYNAMO_DISABLE": "1",
+    "OMP_WAIT_POLICY": "passive",  # threads that wait give their core away, see `llamacpp.py`
+}
+
 _RULES = (
     *environment.SILENCE_RULES,
     *environment.NO_PROXY_RULES,
@@ -174,7 +179,7 @@ class Vllm:
             "TMPDIR": str(spec.state_dir / "tmp"),
             **_ON_LOOPBACK,
             "VLLM_RPC_BASE_PATH": str(_sockets(spec)),
-            **({"TORCHDYNAMO_DISABLE": "1"} if _on_cpu(spec) else {}),
+            **(_ON_CPU if _on_cpu(spec) else {}),
         }
 
     def required_environment(self) -> tuple[EnvRule, ...]:
@@ -279,15 +284,16 @@ def _sockets(spec: LaunchSpec) -> Path:
 
 
 def _make_private(folder: Path) -> None:
-    """Others could listen in a folder of theirs, so one that is not ours alone is refused."""
-    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    """Others could listen in a folder of theirs, so one that is not ours alone is refused. Its group
+    may look into it, as the controller does on a host: to be called, a socket must be writable."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
-    private = stat.S_ISDIR(found.st_mode) and not stat.S_IMODE(found.st_mode) & 0o077
+    private = stat.S_ISDIR(found.st_mode) and not stat.S_IMODE(found.st_mode) & 0o027
     if not private or found.st_uid != os.geteuid():
         raise BadInput(
             "the folder of vLLM's sockets is not this user's alone",
             found=str(folder),
-            accepted="a folder of mode 0700 that belongs to the user who starts the engine",
+            accepted="a folder of mode 0700 or 0750 that belongs to the user who starts the engine",
             next_step=f"remove {folder}, or choose a shorter SOVEREIGN_HOME",
         )
 

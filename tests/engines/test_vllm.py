@@ -288,9 +288,12 @@ def test_a_socket_folder_that_others_can_use_is_refused(
     (spec.model / "model.safetensors").touch()
     ENGINE.prepare(spec)
     folder = Path(ENGINE.environment(spec)["VLLM_RPC_BASE_PATH"])
-    folder.chmod(0o777)
-    with pytest.raises(BadInput, match="not this user's alone"):
-        ENGINE.prepare(spec)
+    for mode in (0o770, 0o701, 0o777):
+        folder.chmod(mode)
+        with pytest.raises(BadInput, match="not this user's alone"):
+            ENGINE.prepare(spec)
+    folder.chmod(0o750)  # looked into by its group, and no more
+    ENGINE.prepare(spec)
     folder.rmdir()
     folder.symlink_to(tmp_path)
     with pytest.raises(BadInput, match="not this user's alone"):
