@@ -284,8 +284,10 @@ def _sockets(spec: LaunchSpec) -> Path:
 
 
 def _make_private(folder: Path) -> None:
-    """Others could listen in a folder of theirs, so one that is not ours alone is refused. Its group
-    may look into it, as the controller does on a host: to be called, a socket must be writable."""
+    """Others could listen in a folder of theirs, so one that is not ours alone is refused.
+
+    Its group may look into it, as the controller does on a host: only who can write calls a socket.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     private = stat.S_ISDIR(found.st_mode) and not stat.S_IMODE(found.st_mode) & 0o027
