@@ -7,6 +7,7 @@ Files are read as bytes. So the free pages of a database, its write-ahead log an
 the audit logs are searched like anything else, whatever their programs would show of them.
 """
 
+import errno
 import os
 import stat
 import subprocess
@@ -14,11 +15,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 
 from sovereign import dated
 from sovereign.drills import processes
-from sovereign.drills.processes import Process
+from sovereign.drills.processes import SHARED, Process
 from sovereign.drills.seek import PART_BYTES, Find, Seeker
 from sovereign.observations.dumps import could_dump
 from sovereign.settings import Home
@@ -30,7 +32,7 @@ EARLIER_S = 5.0
 """Clocks of file systems are coarse; what changed up to this long before counts as changed."""
 UNREADABLE_SHOWN = 20
 JOURNAL_SOCKET, JOURNAL_WITHIN_S = Path("/run/systemd/journal/socket"), 120.0
-TEMPORARY = tuple(Path("/", name) for name in ("tmp", "var/tmp", "dev/shm"))
+TEMPORARY = tuple(Path("/", name) for name in ("tmp", "var/tmp", SHARED))
 Say = Callable[[str], None]
 
 
@@ -94,11 +96,12 @@ class Search:
         self.name(looked, shown)
         try:
             entry = path.stat()
-            if entry.st_size >= GREAT_BYTES and not self.changed(entry):
+            great = entry.st_size >= GREAT_BYTES and SHARED not in str(path)
+            if great and not self.changed(entry):
                 looked.unchanged += 1
                 return
-            with path.open("rb") as opened:
-                self.parts(looked, shown, iter(lambda: opened.read(PART_BYTES), b""))
+            with path.open("rb", buffering=0) as opened:
+                self.parts(looked, shown, _written(opened))
         except FileNotFoundError:
             return  # it went away: a temporary file of a rename, a bundle that was sealed
         except OSError as error:
@@ -117,6 +120,25 @@ class Search:
         """Search a path, which is not told when a word is in it."""
         finds = self.seeker.name(shown)
         looked.findings |= {Finding(looked.sink, "the name of a file", find) for find in finds}
+
+
+def _written(opened: FileIO) -> Iterator[bytes]:
+    """What was ever written to a file, to its end: its holes (lseek(2)) are passed over."""
+    at, number = 0, opened.fileno()
+    while True:
+        try:
+            at = os.lseek(number, at, os.SEEK_DATA)
+            end = os.lseek(number, at, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        while at < end:
+            part = os.pread(number, min(PART_BYTES, end - at), at)
+            if not part:
+                return
+            yield part
+            at += len(part)
 
 
 def folders(home: Home) -> list[Path]:
@@ -212,6 +234,8 @@ def held_open(search: Search, home: Home, there: list[Process]) -> Looked:
             looked.lacks(f"{process.name} {process.pid}", error.strerror or "")
             continue
         for name, way in found.items():
+            if name.startswith(f"/{SHARED}/"):
+                continue
             inside = any(Path(name).is_relative_to(folder) for folder in known)
             if name not in seen and not (inside and not name.endswith(" (deleted)")):
                 seen.add(name)
@@ -220,15 +244,19 @@ def held_open(search: Search, home: Home, there: list[Process]) -> Looked:
 
 
 def temporary(search: Search, home: Home, there: list[Process]) -> Looked:
-    """What changed in the temporary folders since the drill began, and is of the site's users."""
+    """What changed in the temporary folders since the drill began, and is of the site's users; of
+    shared memory, all that no process has any more."""
     looked = Looked("temporary files")
     owners = {processes.owner_of(process.pid) for process in there} | {os.geteuid()}
-    known = folders(home)
+    known, shared = folders(home), processes.shared_memory()
     for root in _temporary_folders(there):
         for path, shown in _walked(looked, root, root.parent):
             entry = _entry(path)
             ours = any(path.is_relative_to(folder) for folder in known)
-            if entry is None or ours or entry.st_uid not in owners or not search.changed(entry):
+            if entry is None or ours or entry.st_uid not in owners:
+                continue
+            is_shared = str(root).endswith(f"/{SHARED}")
+            if path.name in shared if is_shared else not search.changed(entry):
                 continue
             search.entry(looked, path, shown)
     looked.unreadable = [each for each in looked.unreadable if "Permission denied" not in each]

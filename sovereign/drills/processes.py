@@ -18,6 +18,11 @@ SHOWN = ("cmdline", "environ", "comm")
 """What /proc shows of a process that could hold a word of a client."""
 STREAMS = {1: "standard output", 2: "standard error"}
 
+SHARED = "dev/shm"
+"""Memory that processes share by name: vLLM's hand each other their calls through it. While they
+run it is their memory, which no drill searches. What outlives them is searched like any file, but
+its times do not say when it was written."""
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -124,6 +129,20 @@ def open_files(pid: int, proc: Path = Path("/proc")) -> dict[str, Path]:
                 found[str(entry.readlink())] = entry
         except FileNotFoundError:
             continue  # closed in the meantime
+    return found
+
+
+def shared_memory(proc: Path = Path("/proc")) -> set[str]:
+    """Names of the memory (shm_overview(7)) that any process shares with others, as far as they may
+    be seen: another user's has another owner."""
+    found: set[str] = set()
+    for pid in _pids(proc):
+        try:
+            names = list(open_files(pid, proc))
+            names += (proc / str(pid) / "maps").read_text(errors="replace").split()
+        except OSError:
+            continue
+        found |= {name.rpartition("/")[2] for name in names if name.startswith(f"/{SHARED}/")}
     return found
 
 

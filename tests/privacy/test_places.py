@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import msgspec
@@ -156,6 +157,29 @@ def test_a_temporary_file_is_found_when_it_is_new_and_ours(
     assert {e.where for e in places.temporary(search, home, us).findings} == {"t/upload"}
     later = replace(search, since=utcnow() + timedelta(minutes=5))
     assert places.temporary(later, home, us).findings == set()
+
+
+def test_shared_memory_is_searched_once_nobody_has_it_any_more(
+    tmp_path: Path, search: Search, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM's processes pass calls through it: memory while they run, a file on the machine when one
+    of them crashed. Its times are of no use, for what is written to it changes none."""
+    root = Path("/", processes.SHARED)
+    monkeypatch.setattr(places, "TEMPORARY", (root,))
+    monkeypatch.setattr(tempfile, "tempdir", str(root))
+    monkeypatch.setattr(processes, "environment_of", lambda *_: "")
+    home, us = home_of(tmp_path / "home"), [Process("engine", os.getpid())]
+    later = replace(search, since=utcnow() + timedelta(minutes=5))
+    segment = SharedMemory(create=True, size=places.GREAT_BYTES)
+    try:
+        segment.buf[: len(word)] = word.encode()
+        assert places.temporary(later, home, us).findings == set()
+        assert places.held_open(search, home, us).findings == set()
+        segment.close()
+        found = {each.where for each in places.temporary(later, home, us).findings}
+        assert found == {f"shm/{segment.name}"}
+    finally:
+        segment.unlink()
 
 
 @pytest.mark.parametrize("kind", ["folder", "link", "target", "pipe"])
