@@ -184,7 +184,7 @@ def seeker_of(canaries: Canaries, wrote: Mapping[str, str]) -> Seeker:
 
     def whose(needle: str, spelling: str, around: bytes) -> Origin | None:
         if needle in cut:
-            return Origin("what the model wrote", cut[needle])
+            return Origin(control.WRITTEN, cut[needle])
         return canaries.origin(needle, spelling, around)
 
     return Seeker(canaries.needles(), cut, whose)

@@ -14,6 +14,8 @@ from sovereign.drills.places import Finding, Looked
 from sovereign.drills.words import Canaries, spellings
 
 FIELD, OUTCOME = "control", "planted"
+WRITTEN = "what the model wrote"
+"""The field of a find that a model's own words led to."""
 FOLDER = "control"
 PADDING_BYTES = 3000
 
@@ -64,5 +66,5 @@ def _is_control(each: Finding, inside: str) -> bool:
     """In its own folder, and its own canary; one of both alone is a finding."""
     here = each.where.startswith(f"{inside}/") or each.where == "the name of a file"
     mine = each.find.field == FIELD and each.find.outcome == OUTCOME
-    piece = each.find.field == "a piece of one"
+    piece = each.find.field in ("a piece of one", WRITTEN)  # a model may repeat how canaries begin
     return here and (mine or (piece and each.where != "the name of a file"))

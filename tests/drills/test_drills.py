@@ -12,9 +12,11 @@ import pytest
 
 from sovereign import fleet
 from sovereign.audit import tiles
-from sovereign.drills import clock, note, restore, tamper
+from sovereign.drills import clock, control, note, restore, tamper
+from sovereign.drills.places import Finding, Looked
 from sovereign.drills.restore import From, below
 from sovereign.drills.result import Result, Verdict
+from sovereign.drills.seek import Find
 from sovereign.registry import Registry, utcnow
 from sovereign.retention import Item, due
 from sovereign.settings import Home, Settings, StandbySettings
@@ -211,3 +213,21 @@ def test_a_plan_does_nothing(home: Home, drill: object) -> None:
     )
     assert msgspec.json.encode(planned)
     assert {p: p.stat().st_mtime_ns for p in home.root.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("field", "where", "taken_out"),
+    [
+        (control.WRITTEN, "drills/control/spelled-14", True),
+        (control.WRITTEN, "logs/engine.log", False),
+        ("stop", "drills/control/spelled-14", False),
+    ],
+)
+def test_what_a_model_repeats_of_a_canary_is_no_leak_in_the_control_itself(
+    tmp_path: Path, field: str, where: str, taken_out: bool
+) -> None:
+    """The drill wrote that file itself, later; a client's word in it is still a leak."""
+    find = Finding("files", where, Find("base64 at 2", field, "/v1/chat/completions, streamed"))
+    looked = Looked("files", findings={find})
+    control.judge([looked], tmp_path / "drills/control", set(), tmp_path)
+    assert (not looked.findings) is taken_out
